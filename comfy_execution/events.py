@@ -96,6 +96,22 @@ class JobResult:
 
 
 @dataclass(frozen=True)
+class JobFinishing:
+    """The job's graph is done (RUNNING -> FINISHING); its files may still be on their way to disk."""
+
+    prompt_id: str
+    lane: int
+
+
+@dataclass(frozen=True)
+class JobRetried:
+    """The job failed for want of memory and waits on its lane once more (RUNNING -> QUEUED, attempt + 1)."""
+
+    prompt_id: str
+    lane: int
+
+
+@dataclass(frozen=True)
 class JobEnded:
     """The job is over and its files are on disk. Every message of the job was published before this."""
 
@@ -105,11 +121,4 @@ class JobEnded:
     seconds: float
 
 
-@dataclass(frozen=True)
-class LaneChanged:
-    """Something that `snapshot()` shows changed without a job starting or ending."""
-
-    lane: int
-
-
-Event = Message | PreviewImage | BinaryMessage | JobStarted | JobEnded | LaneChanged
+Event = Message | PreviewImage | BinaryMessage | JobStarted | JobFinishing | JobRetried | JobEnded

@@ -1,0 +1,306 @@
+"""All lanes as one: takes accepted prompts in, picks their lane, keeps history, and passes every event on in order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comfy.errors import JobStateError, PromptIdInUse, ShuttingDown
+from comfy_execution import saved_queue
+from comfy_execution.events import Audience, Event, JobEnded, JobFinishing, JobRetried, JobStarted, Message
+from comfy_execution.history import History
+from comfy_execution.job import SECRET_KEYS, Job, JobEvent, JobState
+from comfy_execution.lane import FreeFlags, Lane, LaneSnapshot
+from comfy_execution.queue import LIVE, RUNNING, WAITING, JobRow, JobStore
+from comfy_execution.router import LaneLoad, choose_lane, wanted_models
+from comfy_execution.validation import ValidPrompt
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 5.0  #: what a stopped job gets to reach its next check
+
+_OUTCOME = {JobState.SUCCEEDED: JobEvent.SAVED, JobState.FAILED: JobEvent.FAIL, JobState.INTERRUPTED: JobEvent.STOP}
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """Jobs at one moment, in running order."""
+
+    running: list[JobRow]
+    pending: list[JobRow]
+
+
+@dataclass(frozen=True)
+class LaneView:
+    """A lane and its jobs at one moment."""
+
+    lane: LaneSnapshot
+    running: list[JobRow]
+    pending: list[JobRow]
+    running_count: int
+    pending_count: int
+    auto: bool
+
+
+@dataclass(frozen=True)
+class RunningView:
+    """A running job, for a client that comes back."""
+
+    prompt_id: str
+    node_id: str | None
+    lane: int
+
+
+class Scheduler:
+    """The lanes of the process. Any thread may call it; it never waits for a lane, but in `close`."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        multi_gpu: bool = False,
+        default_target: int | None = None,
+        auto_lanes: Sequence[int] | None = None,
+        history: History | None = None,
+    ) -> None:
+        """Give it its lanes by `add_lane` before `start`. `auto_lanes`: those that the router may choose; None for all."""
+        self.store = store
+        self.multi_gpu = multi_gpu
+        self.history = history or History()
+        self.accepting = False
+        self._default_target = default_target
+        self._auto = None if auto_lanes is None else frozenset(auto_lanes)
+        self._lanes: list[Lane] = []
+        self._sink: Callable[[Event], None] = lambda event: None
+        self._succeeded_late: set[str] = set()
+        self._number_lock = threading.Lock()
+        self._number = 0
+        self._routing = threading.Lock()
+
+    # building and ending
+
+    def set_sink(self, sink: Callable[[Event], None]) -> None:
+        """Have every message passed to `sink`, from any thread, each job's in order."""
+        self._sink = sink
+
+    def add_lane(self, lane: Lane) -> None:
+        """Add the next lane; its index must be its place."""
+        assert lane.index == len(self._lanes)
+        self._lanes.append(lane)
+
+    def start(self, saved: Path | None = None) -> int:
+        """Start all lanes and take up the jobs that the last stop saved. Returns how many those were."""
+        jobs = saved_queue.load(saved) if saved is not None else []
+        for lane_index, job in jobs:
+            lane = lane_index if lane_index < len(self._lanes) else 0
+            if lane != lane_index:
+                log.warning("prompt %s waited for GPU %d, which is gone; it goes to GPU %d", job.id8, lane_index, lane)
+            try:
+                self._lanes[lane].submit(job)
+            except PromptIdInUse:
+                log.warning("the saved queue names prompt %s twice; the second is dropped", job.id8)
+        if jobs:
+            self._number = max(0, int(max(job.number for _, job in jobs)) + 1)
+            log.info("took up %d waiting prompts from %s", len(jobs), saved)
+        if saved is not None:
+            saved.unlink(missing_ok=True)
+        for lane_object in self._lanes:
+            lane_object.start()
+        self.accepting = True
+        return len(jobs)
+
+    def close(self, deadline_s: float, saved: Path | None = None) -> bool:
+        """Take no more prompts, let running jobs finish within the deadline, and write the waiting ones to `saved`.
+
+        A job that outlasts the deadline is stopped, written too, and runs again at the next start.
+        Returns whether every lane's thread ended. Waits; call it off the event loop.
+        """
+        self.accepting = False
+        for lane in self._lanes:
+            lane.queue.close()
+        self._save(saved, [])  # at once: a supervisor may lose its patience
+        until = time.monotonic() + deadline_s
+        for lane in self._lanes:
+            lane.close(max(0.0, until - time.monotonic()))
+        late = self.store.rows((JobState.RUNNING,))
+        for row in late:
+            log.warning("[GPU %d] prompt %s did not finish within %gs; it is stopped and kept", row.lane, row.job.id8, deadline_s)
+            self._lanes[row.lane].stop(row.prompt_id)
+        ended = [lane.close(STOP_GRACE_S if late else 1.0) for lane in self._lanes]  # every one, whatever the first says
+        self._save(saved, [row for row in late if row.prompt_id not in self._succeeded_late])
+        return all(ended)
+
+    def _save(self, path: Path | None, unfinished: list[JobRow]) -> None:
+        if path is None:
+            return
+        rows = sorted(self.store.rows(WAITING) + unfinished, key=lambda row: (row.job.number, row.prompt_id))
+        if saved_queue.save(path, rows):
+            log.info("wrote %d waiting prompts to %s", len(rows), path)
+
+    # prompts in
+
+    @property
+    def n_lanes(self) -> int:
+        """How many lanes there are."""
+        return len(self._lanes)
+
+    @property
+    def number(self) -> int:
+        """The number that the next prompt without one will get."""
+        return self._number
+
+    @number.setter
+    def number(self, value: int) -> None:
+        with self._number_lock:
+            self._number = value
+
+    def next_number(self) -> int:
+        """Count one submission, also one that will be refused, and return its number: 0, 1, 2 …"""
+        with self._number_lock:
+            self._number += 1
+            return self._number - 1
+
+    def submit(
+        self, *, prompt_id: str, number: float, valid: ValidPrompt, extra_data: Mapping[str, Any], target: int | None
+    ) -> tuple[Job, int]:
+        """Queue a valid prompt on lane `target`, or on the router's choice. Returns the job and its lane.
+
+        Raises PromptIdInUse, QueueFull, or ShuttingDown.
+        """
+        if not self.accepting:
+            raise ShuttingDown()
+        if prompt_id in self.history:
+            raise PromptIdInUse(prompt_id=prompt_id)
+        secrets = {key: str(extra_data[key]) for key in SECRET_KEYS if extra_data.get(key) is not None}
+        shown = {key: value for key, value in extra_data.items() if key not in SECRET_KEYS}
+        pinned = self._default_target if target is None else target
+        job = Job(prompt_id, number, valid.prompt, tuple(valid.outputs), shown, secrets, pinned)
+        with self._routing:  # two prompts at once must see each other's jobs
+            lane = self._choose(valid.prompt) if pinned is None else pinned
+            self._lanes[lane].submit(job)
+        if self.multi_gpu:
+            log.info("Routing prompt %s to GPU %d", job.id8, lane, extra={"action": "job_routed"})
+        self._send_status()
+        return job, lane
+
+    def _choose(self, prompt: Mapping[str, Any]) -> int:
+        loads = []
+        for lane in self._lanes:
+            takes = self._auto is None or lane.index in self._auto
+            loads.append(LaneLoad(lane.index, self.store.count(LIVE, lane.index), lane.snapshot().holds, takes))
+        return choose_lane(loads, wanted_models(prompt))
+
+    # what is asked of jobs and lanes
+
+    def queue(self, lane: int | None = None) -> QueueView:
+        """The live jobs of one lane or of all."""
+        return QueueView(self.store.rows(RUNNING, lane), self.store.rows(WAITING, lane))
+
+    def lanes(self) -> list[LaneView]:
+        """Every lane with its jobs."""
+        by_lane: dict[int, QueueView] = {lane.index: QueueView([], []) for lane in self._lanes}
+        for row in self.store.rows(LIVE):
+            view = by_lane[row.lane]
+            (view.pending if row.state is JobState.QUEUED else view.running).append(row)
+        return [
+            LaneView(
+                lane=lane.snapshot(),
+                running=by_lane[lane.index].running,
+                pending=by_lane[lane.index].pending,
+                running_count=len(by_lane[lane.index].running),
+                pending_count=len(by_lane[lane.index].pending),
+                auto=self._auto is None or lane.index in self._auto,
+            )
+            for lane in self._lanes
+        ]
+
+    def remaining(self, lane: int | None = None) -> int:
+        """How many jobs wait, run or finish."""
+        return self.store.count(LIVE, lane)
+
+    def clear(self, lane: int | None = None) -> int:
+        """Remove every waiting job of one lane or of all. Returns how many."""
+        return self._withdraw(self.store.rows(WAITING, lane))
+
+    def delete(self, prompt_ids: Iterable[str], lane: int | None = None) -> int:
+        """Remove those of the jobs that wait (on `lane`, when given); others are ignored. Returns how many."""
+        rows = [self.store.row(prompt_id) for prompt_id in dict.fromkeys(prompt_ids)]
+        return self._withdraw([row for row in rows if row is not None and lane in (None, row.lane)])
+
+    def _withdraw(self, rows: Iterable[JobRow]) -> int:
+        count = sum(self._lanes[row.lane].take_back(row.prompt_id) is not None for row in rows)
+        if count:
+            self._send_status()
+        return count
+
+    def interrupt(self, prompt_id: str | None = None, lane: int | None = None) -> list[str]:
+        """Ask running jobs to stop: that one, that lane's, or all. Returns the ids told to; waiting jobs stay.
+
+        A FINISHING job is past stopping: its pictures are made and being written.
+        """
+        rows = self.store.rows((JobState.RUNNING,), lane)
+        return [row.prompt_id for row in rows if prompt_id in (None, row.prompt_id) and self._lanes[row.lane].stop(row.prompt_id)]
+
+    def free(self, lane: int | None = None, *, unload_models: bool = False, free_memory: bool = False) -> None:
+        """Have one lane or all drop models or caches before their next job."""
+        flags = FreeFlags(unload_models, free_memory)
+        for one in self._lanes:
+            if lane in (None, one.index) and flags != FreeFlags():
+                one.free(flags)
+
+    def running_of(self, client_id: str) -> list[RunningView]:
+        """The running jobs of one client."""
+        snapshots = [lane.snapshot() for lane in self._lanes]
+        return [
+            RunningView(shot.running_id, shot.node_id, shot.index)
+            for shot in snapshots
+            if shot.running_id is not None and shot.client_id == client_id
+        ]
+
+    # what lanes publish
+
+    def handle(self, event: Event) -> None:
+        """The `publish` of every lane: record what changed, then pass on what clients see, in the contract's order."""
+        if isinstance(event, JobStarted):
+            self._send_status()
+        elif isinstance(event, JobFinishing):
+            self.store.advance(event.prompt_id, JobEvent.FINISH)
+        elif isinstance(event, JobRetried):
+            self.store.advance(event.prompt_id, JobEvent.RETRY)
+        elif isinstance(event, JobEnded):
+            self._ended(event)
+        else:
+            self._sink(event)
+
+    def _ended(self, event: JobEnded) -> None:
+        job, result = event.job, event.result
+        self.history.put(job, result, event.lane if self.multi_gpu else None)
+        if result.state is JobState.SUCCEEDED and not self.accepting:
+            self._succeeded_late.add(job.prompt_id)
+        self.store.advance(job.prompt_id, _OUTCOME[result.state])
+        self._send_status()
+        data = {"node": None, "prompt_id": job.prompt_id}
+        self._sink(Message("executing", data, Audience.OWNER, job.client_id, job.prompt_id, event.lane))
+        self._rebalance(event.lane)
+
+    def _rebalance(self, idle: int) -> None:
+        """Give a lane that ran dry the longest queue's next job that no client pinned."""
+        if not self.accepting or self.store.count(LIVE, idle) or (self._auto is not None and idle not in self._auto):
+            return
+        busiest = max(self._lanes, key=lambda lane: lane.queue.waiting())
+        for row in self.store.rows(WAITING, busiest.index):
+            if row.job.pinned is None and busiest.index != idle:
+                with contextlib.suppress(JobStateError):  # its lane was quicker
+                    self._lanes[idle].queue.adopt(row.prompt_id)
+                    log.info("Moving prompt %s from GPU %d to GPU %d", row.job.id8, busiest.index, idle, extra={"action": "job_moved"})
+                return
+
+    def _send_status(self) -> None:
+        data = {"status": {"exec_info": {"queue_remaining": self.remaining()}}}
+        self._sink(Message("status", data, Audience.ALL))

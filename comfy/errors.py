@@ -60,6 +60,31 @@ class BadRequest(ComfyError):
     http_status = 400
 
 
+class InvalidJson(BadRequest):
+    """The body of the request is not JSON."""
+
+
+class BodyInvalid(BadRequest):
+    """The body of the request is not what this route takes."""
+
+
+class QueryInvalid(BadRequest):
+    """A parameter of the address has a value that it cannot have."""
+
+
+class HostNotAllowed(BadRequest):
+    """The server does not answer to this Host name; --allowed-hosts (COMFY_ALLOWED_HOSTS) lists those that it does."""
+
+    http_status = 403
+    field = "Host"
+
+
+class CrossSiteRefused(BadRequest):
+    """The request comes from a page of another site; --enable-cors-header names the site that may send such requests."""
+
+    http_status = 403
+
+
 class BodyTooLarge(BadRequest):
     """The body of the request is over the limit."""
 
@@ -82,10 +107,70 @@ class PromptIdInUse(BadRequest):
     field = "prompt_id"
 
 
+class FileNameInvalid(BadRequest):
+    """The file name cannot be used."""
+
+
+class PathOutside(ComfyError):
+    """The path leads out of the folder that it belongs to."""
+
+    http_status = 403
+
+
+class FileMissing(ComfyError):
+    """The file does not exist."""
+
+    http_status = 404
+
+
+class FolderUnknown(ComfyError, KeyError):
+    """There is no model folder of this name."""
+
+    http_status = 404
+
+
+class FileTaken(ComfyError):
+    """A file of this name exists and is not to be replaced."""
+
+    http_status = 409
+
+
+class FileUnwritable(ComfyError):
+    """The server cannot write the file."""
+
+    http_status = 507
+
+
+class ImageUnreadable(BadRequest):
+    """The file cannot be read as an image."""
+
+
+class UserUnknown(ComfyError):
+    """There is no user of this id."""
+
+    http_status = 401
+
+
+class UserForbidden(UserUnknown):
+    """There is no user of this id whose files could be shown."""
+
+    http_status = 403
+
+
+class UserNameUnusable(BadRequest):
+    """The user name is missing, too long or already taken."""
+
+
 class QueueFull(ComfyError):
     """The lane's queue is full."""
 
     http_status = 429
+
+
+class NotReady(ComfyError):
+    """The server is starting and takes no requests of this kind yet."""
+
+    http_status = 503
 
 
 class ShuttingDown(ComfyError):
@@ -141,6 +226,10 @@ class OutOfDeviceMemory(ComfyError):
     """The model and its activations do not fit on the lane's GPU."""
 
     http_status = 503
+
+
+class OutsideLane(ComfyError):
+    """This needs a lane's device, and the calling thread belongs to no lane."""
 
 
 class NodeError(ComfyError):

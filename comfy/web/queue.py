@@ -1,0 +1,125 @@
+"""Queues, lanes, interrupting and freeing: for one lane with X-TARGET-GPU, else for all (contract: http-api.md section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from comfy import jsonio
+from comfy.errors import InvalidJson
+from comfy.web.body import as_object, ids_of, parse_json, read_body, read_object
+from comfy.web.errors import json_bytes, json_response
+from comfy.web.target import target_of
+from comfy_execution.queue import JobRow
+from comfy_execution.scheduler import LaneView
+
+if TYPE_CHECKING:
+    from server import PromptServer
+
+
+def join_rows(rows: Iterable[JobRow]) -> bytes:
+    """A JSON array of jobs, from the JSON that each was given when it was accepted."""
+    return b"[" + b", ".join(row.json for row in rows) + b"]"
+
+
+def queue_json(running: Iterable[JobRow], pending: Iterable[JobRow], more: dict[str, Any] | None = None) -> bytes:
+    """`{"queue_running": […], "queue_pending": […], …more}`."""
+    tail = jsonio.dump_bytes(more)[1:] if more else b"}"
+    return b'{"queue_running": ' + join_rows(running) + b', "queue_pending": ' + join_rows(pending) + (b", " if more else b"") + tail
+
+
+def lane_facts(view: LaneView) -> dict[str, Any]:
+    """A lane without its jobs, as `/lanes` and `/queue/all` show it. Times in seconds, `since` as Unix time."""
+    lane, totals = view.lane, view.lane.totals
+    return {
+        "gpu_id": lane.index,
+        "device": lane.device,
+        "state": lane.state,
+        "auto": view.auto,
+        "running_count": view.running_count,
+        "pending_count": view.pending_count,
+        "running_prompt_id": lane.running_id,
+        "running_node_id": lane.node_id,
+        "running_since": lane.since,
+        "resident_models": sorted(lane.holds),
+        "totals": jsonio.finite(vars(totals)),
+    }
+
+
+def all_queues(views: list[LaneView], details: bool) -> bytes:
+    """The answer of `/queue/all`; without details the jobs themselves are left out."""
+    queues = []
+    for view in views:
+        facts = lane_facts(view)
+        queues.append(queue_json(view.running, view.pending, facts) if details else jsonio.dump_bytes(facts))
+    totals = {"total_running": sum(view.running_count for view in views), "total_pending": sum(view.pending_count for view in views)}
+    return b'{"queues": [' + b", ".join(queues) + b"], " + jsonio.dump_bytes(totals)[1:]
+
+
+async def _tolerant_body(request: web.Request) -> dict[str, Any]:
+    """The body of /interrupt: none, null and what is no JSON count as `{}`; any other value than an object is refused."""
+    try:
+        value = parse_json(await read_body(request, request.client_max_size))
+    except InvalidJson:
+        return {}
+    return {} if value is None else as_object(value)
+
+
+def routes(server: PromptServer) -> web.RouteTableDef:
+    """`/queue`, `/queue/all`, `/debug/queues`, `/lanes`, `/interrupt`, `/free`."""
+    table = web.RouteTableDef()
+
+    @table.get("/queue")
+    async def get_queue(request: web.Request) -> web.Response:
+        lane = target_of(request, server)
+        view = server.scheduler.queue(lane)
+        return json_bytes(queue_json(view.running, view.pending, None if lane is None else {"gpu_id": lane}))
+
+    @table.post("/queue")
+    async def post_queue(request: web.Request) -> web.Response:
+        lane = target_of(request, server)
+        body = await read_object(request)
+        ids = ids_of(body, "delete")  # before clearing: a body with a bad field changes nothing
+        if body.get("clear"):
+            server.scheduler.clear(lane)
+        if ids:
+            server.scheduler.delete(ids, lane)
+        return web.Response()
+
+    @table.get("/queue/all")
+    async def get_all(request: web.Request) -> web.Response:
+        return json_bytes(all_queues(server.scheduler.lanes(), details=request.query.get("details") != "0"))
+
+    @table.get("/debug/queues")
+    async def debug_queues(request: web.Request) -> web.Response:
+        if not server.scheduler.multi_gpu:
+            return json_response({"mode": "single-gpu"})
+        views = server.scheduler.lanes()
+        queues = [{"gpu_id": view.lane.index, "queued": view.pending_count, "running": view.running_count} for view in views]
+        return json_response({"mode": "multi-gpu", "num_gpus": len(views), "queues": queues})
+
+    @table.get("/lanes")
+    async def get_lanes(request: web.Request) -> web.Response:
+        return json_response({"lanes": [lane_facts(view) for view in server.scheduler.lanes()]})
+
+    @table.post("/interrupt")
+    async def interrupt(request: web.Request) -> web.Response:
+        lane = target_of(request, server)
+        prompt_id = (await _tolerant_body(request)).get("prompt_id")
+        if prompt_id is None:
+            server.scheduler.interrupt(None, lane)
+        else:
+            server.scheduler.interrupt(str(prompt_id), None)  # that job wherever it is, whatever port the client came by
+        return web.Response()
+
+    @table.post("/free")
+    async def free(request: web.Request) -> web.Response:
+        lane = target_of(request, server)
+        body = await read_object(request)
+        unload, drop = bool(body.get("unload_models")), bool(body.get("free_memory"))
+        server.scheduler.free(lane, unload_models=unload, free_memory=drop)
+        return web.Response()
+
+    return table

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import weakref
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -91,20 +90,9 @@ def _memfd_mapping(length: int, name: str) -> mmap.mmap:
     descriptor = os.memfd_create("weights:" + name[:200].encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, length)
-        mapping = mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    weakref.finalize(mapping, _give_back, descriptor).atexit = False  # at exit other threads may still read their views
-    return mapping
-
-
-def _give_back(descriptor: int) -> None:
-    """Free the pages of a mapping that nobody can reach any more. Unmapping would do it too, but with the GIL held: every
-    lane would stand still for the time that the system takes to free gigabytes.
-    """
-    os.ftruncate(descriptor, 0)
-    os.close(descriptor)
+        return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED)
+    finally:
+        os.close(descriptor)  # the mapping keeps a descriptor of its own
 
 
 def resolve(entries: Entries) -> Sequence[SlabEntry]:

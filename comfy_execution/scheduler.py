@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comfy.errors import JobStateError, PromptIdInUse, ShuttingDown
+from comfy.errors import JobStateError, NotReady, PromptIdInUse, ShuttingDown
 from comfy_execution import saved_queue
 from comfy_execution.events import Audience, Event, JobEnded, JobFinishing, JobRetried, JobStarted, Message
 from comfy_execution.history import History
@@ -74,6 +74,7 @@ class Scheduler:
         self.multi_gpu = multi_gpu
         self.history = history or History()
         self.accepting = False
+        self._closing = False
         self._default_target = default_target
         self._auto = None if auto_lanes is None else frozenset(auto_lanes)
         self._lanes: list[Lane] = []
@@ -121,7 +122,7 @@ class Scheduler:
         A job that outlasts the deadline is stopped, written too, and runs again at the next start.
         Returns whether every lane's thread ended. Waits; call it off the event loop.
         """
-        self.accepting = False
+        self._closing, self.accepting = True, False
         for lane in self._lanes:
             lane.queue.close()
         self._save(saved, [])  # at once: a supervisor may lose its patience
@@ -144,6 +145,11 @@ class Scheduler:
             log.info("wrote %d waiting prompts to %s", len(rows), path)
 
     # prompts in
+
+    @property
+    def all_lanes(self) -> tuple[Lane, ...]:
+        """The lanes in order."""
+        return tuple(self._lanes)
 
     @property
     def n_lanes(self) -> int:
@@ -171,10 +177,10 @@ class Scheduler:
     ) -> tuple[Job, int]:
         """Queue a valid prompt on lane `target`, or on the router's choice. Returns the job and its lane.
 
-        Raises PromptIdInUse, QueueFull, or ShuttingDown.
+        Raises PromptIdInUse, QueueFull, ShuttingDown, or NotReady before `start`.
         """
         if not self.accepting:
-            raise ShuttingDown()
+            raise ShuttingDown() if self._closing else NotReady()
         if prompt_id in self.history:
             raise PromptIdInUse(prompt_id=prompt_id)
         secrets = {key: str(extra_data[key]) for key in SECRET_KEYS if extra_data.get(key) is not None}

@@ -130,7 +130,7 @@ pid=$!
 scheme=http
 [ -z "$(flag_value --tls-certfile)" ] || scheme=https
 [[ $address != *:* ]] || address="[$address]"
-"$PYTHON_BIN" scripts/wait_ready.py "$scheme://$address:$port/ready" "$pid" "${COMFY_START_TIMEOUT_S:-600}"
+"$PYTHON_BIN" tools/wait_ready.py "$scheme://$address:$port/ready" "$pid" "${COMFY_START_TIMEOUT_S:-600}"
 status=$?
 if [ $status -ne 0 ]; then
   tail -n 20 "$console" >&2

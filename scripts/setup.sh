@@ -39,13 +39,17 @@ find_python() {
   die "Python 3.10, 3.11, 3.12 or 3.13 is needed and none is in PATH.${seen:+ Found:$seen} Install one, or name it: PYTHON=/path/to/python3 $0"
 }
 
-# Prints the version of a torch that the interpreter $1 already has and that we can use, or nothing.
+# Prints the version of a torch that the interpreter $1 already has and that we can use, or nothing. $2 is the version that
+# an earlier set-up found usable: torch is imported, which takes seconds, only when it is another one now.
 usable_torch() {
-  "$1" - 2>/dev/null <<'PY'
-import re, torch
-found = re.match(r"(\d+)\.(\d+)", torch.__version__)
+  "$1" - "${2:-}" 2>/dev/null <<'PY'
+import importlib.metadata, re, sys
+version = importlib.metadata.version("torch")
+found = re.match(r"(\d+)\.(\d+)", version)
 if found and (int(found[1]), int(found[2])) >= (2, 8):
-    print(torch.__version__)
+    if version != sys.argv[1]:
+        import torch
+    print(version)
 PY
 }
 
@@ -62,38 +66,50 @@ print(digest.hexdigest())
 PY
 }
 
-# Makes .venv when it is missing or its interpreter is gone or too old. Sets TORCH_OF_HOST to the torch of $PYTHON, if used.
+# Makes .venv when it is missing, its interpreter is gone or too old, or $PYTHON is another one. Sets TORCH_OF_HOST to the
+# version of $PYTHON's torch when that is used, now or by the start that made .venv.
 make_venv() {
-  local base
-  TORCH_OF_HOST=""
-  [ -z "${PYTHON:-}" ] || {
+  local base="" before=""
+  before=$(cat "$VENV/.host-torch" 2>/dev/null)
+  TORCH_OF_HOST=$before
+  if [ -n "${PYTHON:-}" ]; then
     base=$(find_python) || exit 2
-    TORCH_OF_HOST=$(usable_torch "$base")
-  }
-  if [ -x "$PYTHON_BIN" ] && python_version_ok "$PYTHON_BIN" >/dev/null && same_kind "${base:-}"; then
-    return 0
+    TORCH_OF_HOST=$(usable_torch "$base" "$before")
   fi
-  base=${base:-$(find_python)} || exit 2
+  if [ -x "$PYTHON_BIN" ] && python_version_ok "$PYTHON_BIN" >/dev/null && same_base "$base"; then
+    [ "$before" != "$TORCH_OF_HOST" ] || return 0
+  fi
+  if [ -z "$base" ]; then
+    base=$(find_python) || exit 2
+    TORCH_OF_HOST=""
+  fi
   say "Making .venv with $("$base" --version 2>&1) ($base)"
   "$base" -m venv --clear ${TORCH_OF_HOST:+--system-site-packages} "$VENV" ||
     die "The virtual environment could not be made. On Debian and Ubuntu: apt-get install python3-venv"
+  [ -z "$TORCH_OF_HOST" ] || share_packages "$base"
 }
 
-# Whether .venv was made from the interpreter $1 (any, when empty) and sees its packages just when they are wanted.
-same_kind() {
-  [ -n "$1" ] || return 0
-  local mine theirs
-  mine=$("$PYTHON_BIN" -c 'import sys; print(sys.base_prefix, sys.version)')
-  theirs=$("$1" -c 'import sys; print(sys.base_prefix, sys.version)')
-  [ "$mine" = "$theirs" ] || return 1
-  [ -z "$TORCH_OF_HOST" ] || grep -q 'include-system-site-packages = true' "$VENV/pyvenv.cfg"
+# Whether .venv was made from the interpreter $1, or from any when that is empty.
+same_base() {
+  local identity='import sys; print(sys.base_prefix, sys.version)'
+  [ -z "$1" ] || [ "$("$PYTHON_BIN" -c "$identity")" = "$("$1" -c "$identity")" ]
+}
+
+# Lets .venv see the torch of the interpreter $1, also when that belongs to a virtual environment itself.
+share_packages() {
+  local site
+  if [ -z "$(usable_torch "$PYTHON_BIN")" ]; then
+    site=$("$PYTHON_BIN" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$1" -c 'import sysconfig; print(*{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}, sep="\n")' >"$site/host_packages.pth"
+  fi
+  printf '%s\n' "$TORCH_OF_HOST" >"$VENV/.host-torch"
 }
 
 # pip with the constraint that fits: the pin, or the torch that is already there.
 install() {
   local constraints=$ROOT/constraints.txt made="" status
   if [ -n "$TORCH_OF_HOST" ]; then
-    say "Using torch $TORCH_OF_HOST of $PYTHON"
+    say "Using torch $TORCH_OF_HOST, which is there already"
     made=$(mktemp)
     sed "s/^torch==.*/torch==$TORCH_OF_HOST/" "$constraints" >"$made"
     constraints=$made

@@ -1,4 +1,4 @@
-"""Wait until a server that was just started answers: `wait_ready.py URL PID TIMEOUT_S`.
+"""Wait until a server that was just started answers: `wait_ready.py URL PID TIMEOUT_S` (start_multi_gpu.sh --detach).
 
 Exit status 0: URL answered 200; 3: the process PID is gone; 1: TIMEOUT_S passed. Standard library only.
 """

@@ -242,7 +242,7 @@ class WeightCache:
                 self._forget(record)
             return sum(record.nbytes for record in victims)
 
-    def keys(self) -> tuple[SlabKey, ...]:
+    def slab_keys(self) -> tuple[SlabKey, ...]:
         """Every key in the table, least recently used first."""
         with self._lock:
             return tuple(self._table)

@@ -80,10 +80,11 @@ class View:
     def of(self, flat: torch.Tensor) -> torch.Tensor:
         """The tensor in `flat`: a uint8 vector with the slab's bytes, wherever it lies."""
         region = self.region
-        tensor = flat[region.offset : region.offset + region.nbytes].view(region.dtype).view(region.shape)
-        if self.rows is not None:
-            tensor = tensor.narrow(1 if region.transpose else 0, self.rows[0], self.rows[1] - self.rows[0])
-        return tensor if self.shape is None else tensor.view(self.shape)
+        with torch.inference_mode(False):  # a view made in inference mode could never be used outside it
+            tensor = flat[region.offset : region.offset + region.nbytes].view(region.dtype).view(region.shape)
+            if self.rows is not None:
+                tensor = tensor.narrow(1 if region.transpose else 0, self.rows[0], self.rows[1] - self.rows[0])
+            return tensor if self.shape is None else tensor.view(self.shape)
 
 
 @dataclass(frozen=True)

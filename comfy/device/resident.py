@@ -169,15 +169,18 @@ class ResidentModels:
     def _allocated(self, nbytes: int, name: str) -> Tensor:
         """(nbytes,) uint8 on the device. When the GPU is full in spite of the budget, everything idle goes first."""
         try:
-            return torch.empty(nbytes, dtype=torch.uint8, device=self.device)
+            return self._empty(nbytes)
         except torch.cuda.OutOfMemoryError:
             log.warning("[%s] no room for %s (%s): dropping every model that is not in use", self.device, name, gib(nbytes))
         self.free()
         try:
-            return torch.empty(nbytes, dtype=torch.uint8, device=self.device)
+            return self._empty(nbytes)
         except torch.cuda.OutOfMemoryError as error:
             resident = self.used_bytes
             raise OutOfDeviceMemory(device=str(self.device), model=name, needed_bytes=nbytes, resident_bytes=resident) from error
+
+    def _empty(self, nbytes: int) -> Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8, device=self.device)
 
     def _patched(self, tensors: dict[str, Tensor], patch: Patch) -> int:
         """Put what `patch` makes into `tensors`; returns the bytes that came on top."""

@@ -22,7 +22,7 @@ LAYERS: dict[str, int] = {
     "comfy.weights": 1,
     "comfy.device": 2,
     **{f"comfy.{name}": 3 for name in ("ldm", "text_encoders", "ops")},
-    **{f"comfy.{name}": 4 for name in ("sampling", "k_diffusion", "images", "images_io", "pixels")},
+    **{f"comfy.{name}": 4 for name in ("sampling", "k_diffusion", "images", "images_io", "latent_formats", "pixels")},
     "comfy.models": 5,
     **dict.fromkeys(("comfy.nodes", "comfy_extras"), 6),
     **dict.fromkeys(("execution", "comfy_execution"), 7),

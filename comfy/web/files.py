@@ -7,15 +7,14 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from aiohttp import web
-from multidict import MultiMapping
+from aiohttp import BodyPartReader, web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from comfy.errors import BadRequest, FileNameInvalid, FileTaken, ImageUnreadable, PathOutside
+from comfy.errors import BadRequest, BodyTooLarge, FileNameInvalid, FileTaken, ImageUnreadable, PathOutside
 from comfy.folders import Folders
 from comfy.folders.atomic import make_folder, unwritable, write_new, write_replace
 from comfy.folders.confine import confine
@@ -27,6 +26,20 @@ if TYPE_CHECKING:
     from server import PromptServer
 
 MAX_COPIES = 10_000  #: numbered names tried for files of one name
+MAX_FIELDS = 100  #: of a form
+_CODINGS = ("Content-Encoding", "Content-Transfer-Encoding")
+_PLAIN = frozenset({"", "identity", "binary", "7bit", "8bit"})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file field of a form: its name as sent, its bytes."""
+
+    name: str
+    data: bytes
+
+
+Form = Mapping[str, "str | Part"]
 
 
 @dataclass(frozen=True)
@@ -34,39 +47,64 @@ class Upload:
     """One uploaded file and where its sender wants it. `subfolder` and `kind` are echoed as sent."""
 
     name: str
-    content: IO[bytes]
+    data: bytes
     kind: str
     subfolder: str
     overwrite: bool
 
 
-async def read_form(request: web.Request) -> MultiMapping[Any]:
-    """The multipart form. Raises BadRequest for any other body."""
+async def read_form(request: web.Request) -> Form:
+    """The fields of a multipart body, the first of each name. Raises BadRequest for any other body, BodyTooLarge.
+
+    Read here rather than by aiohttp, which leaves its temporary files open when the body breaks off.
+    """
     if request.content_type != "multipart/form-data":
         raise BadRequest("A multipart/form-data body is expected.")
+    fields: dict[str, str | Part] = {}
+    left = request.client_max_size
     try:
-        return await request.post()
-    except (ValueError, AssertionError, KeyError, LookupError, web.RequestPayloadError) as error:
+        reader = await request.multipart()
+        for _ in range(MAX_FIELDS):
+            part = await reader.next()
+            if part is None:
+                return fields
+            if not isinstance(part, BodyPartReader) or not _PLAIN.issuperset(part.headers.get(name, "").lower() for name in _CODINGS):
+                raise BadRequest("A part of the form is nested or encoded.")
+            data = await _read_part(part, left)
+            left -= len(data)
+            if part.name is not None:
+                fields.setdefault(part.name, data.decode() if part.filename is None else Part(part.filename, data))
+    except (ValueError, AssertionError, LookupError, RuntimeError, web.RequestPayloadError) as error:
         raise BadRequest("The multipart body cannot be read.") from error
+    raise BadRequest("The form has too many fields.", limit=MAX_FIELDS)
 
 
-def upload_of(form: MultiMapping[Any]) -> Upload:
+async def _read_part(part: BodyPartReader, limit: int) -> bytes:
+    data = bytearray()
+    while chunk := await part.read_chunk():
+        data += chunk
+        if len(data) > limit:
+            raise BodyTooLarge()
+    return bytes(data)
+
+
+def upload_of(form: Form) -> Upload:
     """The form's fields. Raises BadRequest when there is no file, FileNameInvalid when it has no name."""
     part = form.get("image")
-    if not isinstance(part, web.FileField):
+    if not isinstance(part, Part):
         raise BadRequest("The field must be a file with a name.", field="image")
-    if not part.filename:
+    if not part.name:
         raise FileNameInvalid("The file has no name.", field="image")
     return Upload(
-        name=part.filename,
-        content=part.file,
+        name=part.name,
+        data=part.data,
         kind=_text(form, "type", "input"),
         subfolder=_text(form, "subfolder", ""),
         overwrite=form.get("overwrite") in ("true", "1"),
     )
 
 
-def _text(form: MultiMapping[Any], field: str, default: str) -> str:
+def _text(form: Form, field: str, default: str) -> str:
     value = form.get(field, default)
     if not isinstance(value, str):
         raise BadRequest("The field must be text.", field=field)
@@ -125,15 +163,15 @@ def _holds(path: str, data: bytes) -> bool:
         return False
 
 
-def save_upload(folders: Folders, upload: Upload, data: bytes) -> dict[str, str]:
-    """Store `data` as the upload asks; the answer's JSON. Raises what `place_of` and `store` raise."""
+def save_upload(folders: Folders, upload: Upload) -> dict[str, str]:
+    """Store the upload where it asks; the answer's JSON. Raises what `place_of` and `store` raise."""
     path = place_of(folders, upload)
-    stored = store(path, upload.name, data, upload.overwrite)
+    stored = store(path, upload.name, upload.data, upload.overwrite)
     name = os.path.join(os.path.dirname(upload.name), stored)
     return {"name": name, "subfolder": upload.subfolder, "type": upload.kind}
 
 
-def original_of(folders: Folders, form: MultiMapping[Any]) -> str:
+def original_of(folders: Folders, form: Form) -> str:
     """Path of the picture that `original_ref` names. Raises BadRequest for a broken reference, and what `resolve` raises."""
     try:
         reference = json.loads(_text(form, "original_ref", ""))
@@ -144,7 +182,7 @@ def original_of(folders: Folders, form: MultiMapping[Any]) -> str:
     return resolve(folders, reference)
 
 
-def with_alpha_of(original_path: str, mask: IO[bytes], mask_name: str) -> bytes:
+def with_alpha_of(original_path: str, mask: bytes, mask_name: str) -> bytes:
     """The original as an RGBA PNG whose alpha is that of `mask`, with the original's text chunks.
 
     Raises ImageUnreadable when one of the two is no picture or their sizes differ.
@@ -152,7 +190,7 @@ def with_alpha_of(original_path: str, mask: IO[bytes], mask_name: str) -> bytes:
     try:
         with (
             open_picture(original_path, os.path.basename(original_path)) as original,
-            open_picture(io.BytesIO(mask.read()), mask_name) as cover,
+            open_picture(io.BytesIO(mask), mask_name) as cover,
         ):
             texts = PngInfo()
             for key, value in getattr(original, "text", {}).items():
@@ -167,6 +205,14 @@ def with_alpha_of(original_path: str, mask: IO[bytes], mask_name: str) -> bytes:
     return encode(picture, "PNG", compress_level=4, pnginfo=texts)
 
 
+def save_mask(folders: Folders, form: Form) -> dict[str, str]:
+    """Store the original with the uploaded alpha; the answer's JSON. Raises what its parts raise, storing nothing then."""
+    upload = upload_of(form)
+    folders.by_type_or_raise(upload.kind)
+    data = with_alpha_of(original_of(folders, form), upload.data, upload.name)
+    return save_upload(folders, replace(upload, data=data))
+
+
 def routes(server: PromptServer) -> web.RouteTableDef:
     """`/upload/image` and `/upload/mask`."""
     table = web.RouteTableDef()
@@ -174,18 +220,11 @@ def routes(server: PromptServer) -> web.RouteTableDef:
     @table.post("/upload/image")
     async def upload_image(request: web.Request) -> web.Response:
         upload = upload_of(await read_form(request))
-        return json_response(await asyncio.to_thread(lambda: save_upload(server.folders, upload, upload.content.read())))
+        return json_response(await asyncio.to_thread(save_upload, server.folders, upload))
 
     @table.post("/upload/mask")
     async def upload_mask(request: web.Request) -> web.Response:
         form = await read_form(request)
-        upload = upload_of(form)
-
-        def work() -> dict[str, str]:
-            server.folders.by_type_or_raise(upload.kind)
-            data = with_alpha_of(original_of(server.folders, form), upload.content, upload.name)
-            return save_upload(server.folders, upload, data)
-
-        return json_response(await asyncio.to_thread(work))
+        return json_response(await asyncio.to_thread(save_mask, server.folders, form))
 
     return table

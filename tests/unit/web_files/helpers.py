@@ -23,26 +23,26 @@ from tests.unit.folders.helpers import folders_in
 
 def make_server(base: Path, *modules: Any, **settings: Any) -> SimpleNamespace:
     folders = folders_in(base, **settings)
-    app = middleware.build_app(folders.config)
     sent: list[tuple[Any, ...]] = []
-    server = SimpleNamespace(
+    return SimpleNamespace(
         config=folders.config,
         folders=folders,
         registry=NodeRegistry(),
-        app=app,
+        app=None,
+        modules=modules,
         user_manager=None,
         web_root=None,
         sockets={},
         sent=sent,
         send_sync=lambda *message: sent.append(message),
     )
-    for module in modules:
-        add_table(app, module.routes(server))
-    return server
 
 
 @contextlib.asynccontextmanager
 async def serving(server: SimpleNamespace) -> AsyncIterator[TestClient[Any, Any]]:
+    server.app = middleware.build_app(server.config)  # an application lives in one event loop
+    for module in server.modules:
+        add_table(server.app, module.routes(server))
     async with TestClient(TestServer(server.app)) as client:
         yield client
 
@@ -69,7 +69,7 @@ def png(width: int = 4, height: int = 3, mode: str = "RGB", colour: Any = None, 
 
 
 def form(data: bytes | str = b"x", name: str | None = "a.png", **fields: str) -> FormData:
-    body = FormData()
+    body = FormData(quote_fields=False)
     if name is None:
         body.add_field("image", data)
     else:

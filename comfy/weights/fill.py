@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -19,6 +20,8 @@ from comfy.weights.pickles import read_pickle
 from comfy.weights.slab import Region, Slab, View
 
 CHUNK_BYTES = 16 * 2**20
+#: of the file at a time where bytes are converted: small enough to stay in a core's cache between read and conversion
+SCRATCH_BYTES = 4 * 2**20
 #: what eight threads read is three times what two do (architecture.md, measured); more gain nothing
 MAX_THREADS = 8
 
@@ -46,6 +49,7 @@ class _File:
 
     def __init__(self, descriptor: int, identity: FileIdentity) -> None:
         self._descriptor, self._identity = descriptor, identity
+        self._scratch = threading.local()
 
     def read_into(self, target: torch.Tensor, start: int, tensor: str) -> None:
         """Fill `target`, a (n,) uint8 tensor on the CPU, with the file's bytes from offset `start` on."""
@@ -63,6 +67,17 @@ class _File:
             if count == 0:
                 raise WeightFileInvalid("It ends inside a tensor; it was cut off.", file=self._identity.name, tensor=tensor, offset=start)
             view, start = view[count:], start + count
+
+    def read_scratch(self, nbytes: int, start: int, tensor: str) -> torch.Tensor:
+        """(nbytes,) uint8 with the file's bytes from `start` on, valid until the calling thread's next read.
+
+        One buffer a thread: a fresh one for each piece would cost more in page faults than the conversion does.
+        """
+        buffer: torch.Tensor | None = getattr(self._scratch, "buffer", None)
+        if buffer is None or buffer.numel() < nbytes:
+            buffer = self._scratch.buffer = torch.empty(max(nbytes, SCRATCH_BYTES), dtype=torch.uint8)
+        self.read_into(buffer[:nbytes], start, tensor)
+        return buffer[:nbytes]
 
 
 def _read_at(descriptor: int, target: memoryview, start: int) -> int:
@@ -114,15 +129,14 @@ def _convert_jobs(slab: Slab, region: Region, file: _File) -> Iterator[Job]:
     if target.numel() == 0:
         return
     step_bytes = region.source.nbytes // count
-    step = max(1, CHUNK_BYTES // step_bytes)
+    step = max(1, SCRATCH_BYTES // step_bytes)
     for first in range(0, count, step):
         yield _convert_job(target[first : first + step], region, file, region.source.start + first * step_bytes, step_bytes)
 
 
 def _convert_job(target: torch.Tensor, region: Region, file: _File, start: int, step_bytes: int) -> Job:
     def convert() -> None:
-        scratch = torch.empty(target.shape[0] * step_bytes, dtype=torch.uint8)
-        file.read_into(scratch, start, region.source.name)
+        scratch = file.read_scratch(target.shape[0] * step_bytes, start, region.source.name)
         target.copy_(scratch.view(region.source.dtype).view(target.shape))
 
     return convert

@@ -48,7 +48,8 @@ def test_tensors_arrive_as_stored_and_aligned(tmp_path, monkeypatch, chunk_bytes
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.uint8])
 @pytest.mark.parametrize("chunk_bytes", [24, 2**24])
 def test_other_dtypes_are_converted_once_here(tmp_path, monkeypatch, stored, chunk_bytes):
-    monkeypatch.setattr(fill, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(fill, "SCRATCH_BYTES", chunk_bytes)
+    monkeypatch.setattr(fill, "CHUNK_BYTES", 64)  # several threads
     source = torch.arange(40.0).view(8, 5).to(stored)
     path = make_file(tmp_path / "a.safetensors", {"w": source})
     slab = read(path, entries_of(open_index(path), torch.float32), dtype="float32")
@@ -59,7 +60,8 @@ def test_other_dtypes_are_converted_once_here(tmp_path, monkeypatch, stored, chu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("chunk_bytes", [16, 2**24])
 def test_rows_transposes_and_shapes_are_views_of_one_region(tmp_path, monkeypatch, dtype, chunk_bytes):
-    monkeypatch.setattr(fill, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(fill, "SCRATCH_BYTES", chunk_bytes)
+    monkeypatch.setattr(fill, "CHUNK_BYTES", 64)
     path = make_file(tmp_path / "a.safetensors", {"qkv": MATRIX, "proj": MATRIX, "conv": MATRIX})
     info = open_index(path).tensors
     entries = [

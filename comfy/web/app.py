@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from comfy.web import frontend, history, info, prompt, queue, websocket
+from comfy.web import files, frontend, history, info, prompt, queue, view, websocket
 
 if TYPE_CHECKING:
     from server import PromptServer
@@ -26,6 +26,8 @@ TABLES: tuple[Callable[[PromptServer], web.RouteTableDef], ...] = (
     queue.routes,
     history.routes,
     info.routes,
+    files.routes,
+    view.routes,
 )
 
 

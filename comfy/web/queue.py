@@ -44,8 +44,17 @@ def lane_facts(view: LaneView) -> dict[str, Any]:
         "running_node_id": lane.node_id,
         "running_since": lane.since,
         "resident_models": sorted(lane.holds),
+        "estimated_wait_s": _estimated_wait_s(view),
         "totals": jsonio.finite(vars(totals)),
     }
+
+
+def _estimated_wait_s(view: LaneView) -> float | None:
+    """Seconds until a job queued now would start, if jobs go on as they did on average; None before the first has ended."""
+    totals = view.lane.totals
+    if not totals.tasks:
+        return None
+    return round((view.running_count + view.pending_count) * totals.run_s / totals.tasks, 3)
 
 
 def all_queues(views: list[LaneView], details: bool) -> bytes:

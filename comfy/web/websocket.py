@@ -61,7 +61,9 @@ class Hub:
             if self._anyone(audience, event.client_id):
                 self._on_loop(Frame(frames.frame(event.kind, event.payload)), audience, event.client_id)
         elif isinstance(event, PreviewImage) and self._anyone(Audience.OWNER_OR_ALL, event.client_id):
-            self._call(self._preview, event)
+            # asked here, in the lane's thread: when the loop comes to it, the job may be over and the next one running
+            alone = set(self._running(event.client_id)) <= {event.prompt_id}
+            self._call(self._preview, event, alone)
 
     def ping_all(self) -> None:
         """Ping every open socket that has nothing to send, older ones of a sid too."""
@@ -107,28 +109,30 @@ class Hub:
         for session in self._recipients(audience, client_id):
             session.offer(frame)
 
-    def _preview(self, event: PreviewImage) -> None:
+    def _preview(self, event: PreviewImage, alone: bool) -> None:
         """A preview in the form that each client can tell apart from those of other jobs.
 
-        Kind 4 names its job. Kind 1 does not, so it goes only to a client whose one running job it is of; that of an
-        anonymous job goes to clients without a running job of their own, and only while no other anonymous job runs.
+        Kind 4 names its job. Kind 1 does not, so it goes only to a client whose one running job it is of (`alone`); that of
+        an anonymous job goes to clients without a running job of their own, and only while no other anonymous job runs.
         """
-        legacy = Frame(frames.frame(1, frames.image_payload(event.image, event.image_type)), preview=True)
         if event.client_id is not None:
             session = self.sessions.get(event.client_id)
-            if session is None:
-                return
-            if session.takes_metadata:
+            if session is not None and session.takes_metadata:
                 session.offer(_with_metadata(event))
-            elif self._running(event.client_id) == [event.prompt_id]:
-                session.offer(legacy)
-        elif self._running(None) == [event.prompt_id]:
+            elif session is not None and alone:
+                session.offer(_legacy(event))
+        elif alone:
+            frame = _legacy(event)
             for session in self.sessions.values():
                 if not self._running(session.sid):
-                    session.offer(legacy)
+                    session.offer(frame)
 
     def _running(self, client_id: str | None) -> list[str]:
         return [job.prompt_id for job in self._server.scheduler.running_of(cast(str, client_id))]  # None finds the anonymous ones
+
+
+def _legacy(event: PreviewImage) -> Frame:
+    return Frame(frames.frame(1, frames.image_payload(event.image, event.image_type)), preview=_droppable(event))
 
 
 def _with_metadata(event: PreviewImage) -> Frame:
@@ -140,7 +144,12 @@ def _with_metadata(event: PreviewImage) -> Frame:
         "real_node_id": event.real_node_id,
         "image_type": event.image_type,
     }
-    return Frame(frames.frame(4, frames.metadata_payload(event.image, metadata)), preview=True)
+    return Frame(frames.frame(4, frames.metadata_payload(event.image, metadata)), preview=_droppable(event))
+
+
+def _droppable(event: PreviewImage) -> bool:
+    """Samplers' previews are JPEG and the newest is enough; a PNG is a result that a node sends to its client."""
+    return event.image_type != "image/png"
 
 
 def _json(name: str, data: dict[str, Any]) -> Frame:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from comfy.web.queue import lane_facts
 from tests.unit.web.helpers import Site, graph, with_site
 
 ON_0, ON_1 = {"X-TARGET-GPU": "0"}, {"X-TARGET-GPU": "1"}
@@ -68,6 +70,21 @@ def test_all_queues_lane_by_lane() -> None:
         assert debug["queues"] == [{"gpu_id": 0, "queued": 1, "running": 1}, {"gpu_id": 1, "queued": 1, "running": 1}]
 
     with_site(test)
+
+
+def test_the_estimated_wait_grows_with_the_queue() -> None:
+    async def test(site: Site) -> None:
+        lanes = (await site.json("GET", "/lanes"))["lanes"]
+        assert [lane["estimated_wait_s"] for lane in lanes] == [None]
+        await site.json("POST", "/prompt", json={"prompt": graph(), "prompt_id": "x"})
+        await site.wait(site.house.wait_ended, "x")
+        (view,) = site.house.scheduler.lanes()
+        mean_s = view.lane.totals.run_s
+        busy = replace(view, running_count=1, pending_count=2)
+        assert lane_facts(busy)["estimated_wait_s"] == pytest.approx(3 * mean_s, abs=1e-3)
+        assert lane_facts(view)["estimated_wait_s"] == 0
+
+    with_site(test, lanes=1)
 
 
 def test_the_debug_route_says_single_gpu_with_the_gate_off() -> None:

@@ -239,14 +239,30 @@ def test_a_legacy_preview_is_never_ambiguous() -> None:
         site.server.hub.publish(preview("p", "old"))  # two jobs of one client: which one?
         assert await received(site, old, other) == [[], []]
         running(site, ("q", "2", "old"))
-        site.server.hub.publish(preview("p", "old"))  # of a job that is over
+        site.server.hub.publish(preview("p", "old"))  # of a job that is over, while another runs
         assert await received(site, old, other) == [[], []]
+        running(site, ("p", "2", "old"))
+        site.server.hub.publish(preview("p", "old"))
+        running(site, ("q", "2", "old"))  # the next job started before the loop came to it
+        assert await received(site, old, other) == [[LEGACY], []]
         running(site, ("q", "2", "old"), ("anon", "2", None))
         site.server.hub.publish(preview("anon", None))  # would be taken for a picture of q
         assert await received(site, old, other) == [[], [LEGACY]]
         running(site, ("anon", "2", None), ("anon2", "2", None))
         site.server.hub.publish(preview("anon", None))
         assert await received(site, old, other) == [[], []]
+
+    with_site(test)
+
+
+def test_pictures_that_a_node_sends_are_never_dropped_however_quickly_they_come() -> None:
+    async def test(site: Site) -> None:
+        ws = await connect(site, "a")
+        running(site, ("p", "2", "a"))
+        event = PreviewImage(b"PNG", "image/png", "2", "2", None, "2", "p", "a", 0)
+        for _ in range(20):  # all before the writer gets its turn
+            site.server.hub.publish(event)
+        assert await received(site, ws) == [[bytes.fromhex("0000000100000002") + b"PNG"] * 20]
 
     with_site(test)
 

@@ -8,6 +8,7 @@ import torch
 
 from comfy.errors import InputUnusable
 from comfy.nodes.conventions import MAX_RESOLUTION, Latent, image_alpha_fix, with_samples
+from comfy.nodes.image import PreviewImage, Saved
 from comfy.pixels import masks
 from comfy.pixels.compositing import composite
 
@@ -223,6 +224,20 @@ class ThresholdMask:
         return (masks.threshold(mask, value),)
 
 
+class MaskPreview(PreviewImage):
+    """Show a mask as a grey picture."""
+
+    CATEGORY, FUNCTION = "mask", "execute"
+    DESCRIPTION = "Shows the mask and saves it to the temp folder only."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"mask": ("MASK",)}, "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+
+    def execute(self, mask: torch.Tensor, filename_prefix: str = "ComfyUI", prompt: Any = None, extra_pnginfo: Any = None) -> Saved:
+        return self.save_images(masks.to_image(mask), filename_prefix, prompt, extra_pnginfo)
+
+
 NODE_CLASS_MAPPINGS = {
     "LatentCompositeMasked": LatentCompositeMasked,
     "ImageCompositeMasked": ImageCompositeMasked,
@@ -236,6 +251,7 @@ NODE_CLASS_MAPPINGS = {
     "FeatherMask": FeatherMask,
     "GrowMask": GrowMask,
     "ThresholdMask": ThresholdMask,
+    "MaskPreview": MaskPreview,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {"ImageToMask": "Convert Image to Mask", "MaskToImage": "Convert Mask to Image"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
 from comfy import jsonio
+from comfy_execution.progress import encode_preview
 
 _U32 = struct.Struct(">I")
 
@@ -44,25 +44,6 @@ def text_payload(text: str | bytes, node_id: str) -> bytes:
     return _U32.pack(len(node)) + node + (text.encode("utf-8", "replace") if isinstance(text, str) else bytes(text))
 
 
-def encode_image(image_format: str, image: Any, max_side: int | None) -> tuple[bytes, str]:
-    """A PIL image as JPEG (quality 95) or PNG (level 1), scaled up or down to fit a square of `max_side` when given.
-
-    Returns the bytes and their media type.
-    """
-    from PIL import Image  # pictures are rare on this path; tests of everything else need no Pillow
-
-    if max_side is not None:
-        scale = max_side / max(image.size)
-        size = tuple(max(1, round(side * scale)) for side in image.size)
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    png = image_format.upper() == "PNG"
-    if not png and image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")  # JPEG holds no alpha
-    out = io.BytesIO()
-    image.save(out, format="PNG" if png else "JPEG", quality=95, compress_level=1)
-    return out.getvalue(), "image/png" if png else "image/jpeg"
-
-
 def payload_of(kind: int, data: Any) -> tuple[int, bytes]:
     """What a custom node sends under an integer event -> (kind on the wire, payload).
 
@@ -73,7 +54,7 @@ def payload_of(kind: int, data: Any) -> tuple[int, bytes]:
         return int(kind), bytes(data)
     if kind == BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA:
         picture, metadata = data
-        image, image_type = encode_image(*picture)
+        image, image_type = encode_preview(picture)
         return int(kind), metadata_payload(image, {**metadata, "image_type": image_type})
-    image, image_type = encode_image(*data)
+    image, image_type = encode_preview(data)
     return int(BinaryEventTypes.PREVIEW_IMAGE), image_payload(image, image_type)

@@ -50,6 +50,7 @@ class Session:
         self._transport = transport
         self._queue: deque[Frame] = deque()
         self._nbytes = 0
+        self._held: Frame | None = None
         self._wake = asyncio.Event()
         self._closed = False
         self._writer: asyncio.Task[None] | None = None
@@ -70,6 +71,18 @@ class Session:
 
     def offer(self, frame: Frame) -> None:
         """Let a frame wait for the socket. Never waits itself: previews are dropped, then the socket is cut off."""
+        self._push(frame)
+        if self._held is not None and frame is not PING:
+            held, self._held = self._held, None
+            self._push(held)
+
+    def offer_after_next(self, frame: Frame) -> None:
+        """Let a frame wait behind the next one that is offered."""
+        if self._held is not None:
+            self._push(self._held)
+        self._held = frame
+
+    def _push(self, frame: Frame) -> None:
         if self._closed:
             return
         if frame.preview and sum(waiting.preview for waiting in self._queue) >= MAX_PREVIEWS:
@@ -101,6 +114,7 @@ class Session:
 
     def _forget(self) -> None:
         self._closed = True
+        self._held = None
         self._queue.clear()
         self._nbytes = 0
         if self._writer is not None:

@@ -114,18 +114,19 @@ class Hub:
 
         Kind 4 names its job. Kind 1 does not, so it goes only to a client whose one running job it is of (`alone`); that of
         an anonymous job goes to clients without a running job of their own, and only while no other anonymous job runs.
+        Kind 4 comes before the step's `progress`, kind 1 after it (contract: websocket.md section 4.3).
         """
         if event.client_id is not None:
             session = self.sessions.get(event.client_id)
             if session is not None and session.takes_metadata:
                 session.offer(_with_metadata(event))
             elif session is not None and alone:
-                session.offer(_legacy(event))
+                session.offer_after_next(_legacy(event))
         elif alone:
             frame = _legacy(event)
             for session in self.sessions.values():
                 if not self._running(session.sid):
-                    session.offer(frame)
+                    session.offer_after_next(frame)
 
     def _running(self, client_id: str | None) -> list[str]:
         return [job.prompt_id for job in self._server.scheduler.running_of(cast(str, client_id))]  # None finds the anonymous ones

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import io
 import json
 
-import pytest
 from PIL import Image
 
 from comfy.web import frames
@@ -26,20 +24,6 @@ def test_a_preview_with_metadata_is_kind_length_json_picture() -> None:
     assert data[:4] == b"\0\0\0\4"
     assert json.loads(data[8 : 8 + length]) == {"node_id": "1", "parent_node_id": None}
     assert data[8 + length :] == b"PIC"
-
-
-@pytest.mark.parametrize(("size", "side", "expected"), [((640, 320), 512, (512, 256)), ((8, 16), 64, (32, 64)), ((7, 5), None, (7, 5))])
-def test_pictures_are_scaled_to_fit_a_square(size: tuple[int, int], side: int | None, expected: tuple[int, int]) -> None:
-    for name, media in [("JPEG", "image/jpeg"), ("PNG", "image/png")]:
-        data, image_type = frames.encode_image(name, Image.new("RGB", size, (9, 8, 7)), side)
-        with Image.open(io.BytesIO(data)) as image:
-            assert (image_type, image.size, image.format) == (media, expected, name)
-
-
-def test_a_picture_with_alpha_can_be_a_jpeg() -> None:
-    data, _ = frames.encode_image("JPEG", Image.new("RGBA", (4, 4)), None)
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.mode == "RGB"
 
 
 def test_what_custom_nodes_send_becomes_a_payload() -> None:

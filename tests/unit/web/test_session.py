@@ -158,3 +158,17 @@ def test_only_the_exact_flag_counts(flags: dict[str, Any], takes: bool) -> None:
         assert session.takes_metadata is takes
 
     asyncio.run(run())
+
+
+def test_a_held_frame_follows_the_next_one_and_no_ping() -> None:
+    async def test(session: Session, socket: Socket, transport: Transport) -> None:
+        session.offer_after_next(Frame(b"1"))
+        session.offer(PING)
+        session.offer(Frame("a"))
+        session.offer_after_next(Frame(b"2"))
+        session.offer_after_next(Frame(b"3"))
+        session.offer(Frame("b"))
+        await drained(session, socket, 6)
+        assert socket.sent == ["ping", "a", b"1", b"2", "b", b"3"]
+
+    with_session(test)

@@ -68,6 +68,17 @@ def running(site: Site, *jobs: tuple[str, str, str | None]) -> None:
     site.house.scheduler.running_of = running_of  # type: ignore[method-assign, assignment]
 
 
+def step(site: Site, event: PreviewImage) -> None:
+    """What a sampler's step sends: the preview, then its progress."""
+    site.server.hub.publish(event)
+    site.server.hub.publish(Message("progress", {"prompt_id": event.prompt_id}, Audience.OWNER_OR_ALL, event.client_id))
+
+
+async def pictures(site: Site, *sockets: Socket) -> list[list[bytes]]:
+    """The binary frames that each socket got up to now."""
+    return [[item for item in mine if isinstance(item, bytes)] for mine in await received(site, *sockets)]
+
+
 LEGACY = bytes.fromhex("0000000100000001") + b"PIC"
 
 
@@ -169,7 +180,7 @@ def test_two_clients_never_see_each_others_jobs() -> None:
             await site.json("POST", "/prompt", json=body)
         for sid in "ab":
             await site.wait(site.house.wait_started, f"job-{sid}")
-            site.server.hub.publish(preview(f"job-{sid}", sid))
+            step(site, preview(f"job-{sid}", sid))
             site.server.hub.publish(BinaryMessage(3, b"for " + sid.encode(), sid))
         for sid in "ab":
             site.house.open(f"job-{sid}")
@@ -178,6 +189,7 @@ def test_two_clients_never_see_each_others_jobs() -> None:
             events = [item for item in mine if isinstance(item, tuple) and item[0] != "status"]
             assert [(name, data["prompt_id"]) for name, data in events] == [
                 ("execution_start", f"job-{sid}"),
+                ("progress", f"job-{sid}"),
                 ("execution_success", f"job-{sid}"),
                 ("executing", f"job-{sid}"),
             ]
@@ -213,9 +225,9 @@ def test_previews_take_the_form_that_the_client_negotiated() -> None:
     async def test(site: Site) -> None:
         old, new = await connect(site, "old"), await connect(site, "new", flags=True)
         running(site, ("p", "2", "old"), ("q", "2", "new"))
-        site.server.hub.publish(preview("p", "old"))
-        site.server.hub.publish(preview("q", "new"))
-        got_old, got_new = await received(site, old, new)
+        step(site, preview("p", "old"))
+        step(site, preview("q", "new"))
+        got_old, got_new = await pictures(site, old, new)
         assert got_old == [LEGACY]
         (frame,) = got_new
         length = int.from_bytes(frame[4:8], "big")
@@ -232,25 +244,39 @@ def test_previews_take_the_form_that_the_client_negotiated() -> None:
     with_site(test)
 
 
+def test_a_preview_comes_before_the_progress_with_metadata_and_after_it_without() -> None:
+    async def test(site: Site) -> None:
+        old, new = await connect(site, "old"), await connect(site, "new", flags=True)
+        running(site, ("p", "2", "old"), ("q", "2", "new"))
+        for _ in range(2):
+            step(site, preview("p", "old"))
+            step(site, preview("q", "new"))
+        got = await received(site, old, new)
+        kinds = [["preview" if isinstance(item, bytes) else item[0] for item in mine] for mine in got]
+        assert kinds == [["progress", "preview"] * 2, ["preview", "progress"] * 2]
+
+    with_site(test)
+
+
 def test_a_legacy_preview_is_never_ambiguous() -> None:
     async def test(site: Site) -> None:
         old, other = await connect(site, "old"), await connect(site, "other")
         running(site, ("p", "2", "old"), ("q", "2", "old"))
-        site.server.hub.publish(preview("p", "old"))  # two jobs of one client: which one?
-        assert await received(site, old, other) == [[], []]
+        step(site, preview("p", "old"))  # two jobs of one client: which one?
+        assert await pictures(site, old, other) == [[], []]
         running(site, ("q", "2", "old"))
-        site.server.hub.publish(preview("p", "old"))  # of a job that is over, while another runs
-        assert await received(site, old, other) == [[], []]
+        step(site, preview("p", "old"))  # of a job that is over, while another runs
+        assert await pictures(site, old, other) == [[], []]
         running(site, ("p", "2", "old"))
-        site.server.hub.publish(preview("p", "old"))
+        step(site, preview("p", "old"))
         running(site, ("q", "2", "old"))  # the next job started before the loop came to it
-        assert await received(site, old, other) == [[LEGACY], []]
+        assert await pictures(site, old, other) == [[LEGACY], []]
         running(site, ("q", "2", "old"), ("anon", "2", None))
-        site.server.hub.publish(preview("anon", None))  # would be taken for a picture of q
-        assert await received(site, old, other) == [[], [LEGACY]]
+        step(site, preview("anon", None))  # would be taken for a picture of q
+        assert await pictures(site, old, other) == [[], [LEGACY]]
         running(site, ("anon", "2", None), ("anon2", "2", None))
-        site.server.hub.publish(preview("anon", None))
-        assert await received(site, old, other) == [[], []]
+        step(site, preview("anon", None))
+        assert await pictures(site, old, other) == [[], []]
 
     with_site(test)
 
@@ -261,8 +287,8 @@ def test_pictures_that_a_node_sends_are_never_dropped_however_quickly_they_come(
         running(site, ("p", "2", "a"))
         event = PreviewImage(b"PNG", "image/png", "2", "2", None, "2", "p", "a", 0)
         for _ in range(20):  # all before the writer gets its turn
-            site.server.hub.publish(event)
-        assert await received(site, ws) == [[bytes.fromhex("0000000100000002") + b"PNG"] * 20]
+            step(site, event)
+        assert await pictures(site, ws) == [[bytes.fromhex("0000000100000002") + b"PNG"] * 20]
 
     with_site(test)
 

@@ -1,0 +1,129 @@
+"""One network of one file: what a handle holds instead of weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comfy.device.context import DeviceContext
+from comfy.errors import WeightFileInvalid
+from comfy.ldm.models.autoencoder import AutoencodingEngine
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.models.family import UNetConfig, VaeConfig
+from comfy.text_encoders.clip_text import ClipTextConfig, ClipTextModel
+from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
+from comfy.weights.header import open_index
+from comfy.weights.plan import SlabEntry, SlabKey
+
+Config = UNetConfig | VaeConfig | ClipTextConfig
+#: parameters that a file may lack without a warning
+OPTIONAL = ("logit_scale", "text_projection.weight")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A frozen, picklable description of one network of one file: valid on any lane, holds no weights.
+
+    kind     names it in slabs and logs: denoiser, clip_l, vae
+    prefix   of its tensors in the file
+    insert   what run-time names have in front of the rest of the file's name (`text_model.` for old files)
+    config   structure of the network
+    dtypes   in which it may compute, best first
+    """
+
+    file: FileIdentity
+    kind: str
+    prefix: str
+    config: Config
+    dtypes: tuple[torch.dtype, ...]
+    insert: str = ""
+
+    def build(self) -> nn.Module:
+        """The network without weights; call it under `torch.device("meta")`."""
+        return build_network(self.config)
+
+    def key(self, dtype: torch.dtype) -> SlabKey:
+        """The slab's key when the network runs in `dtype`. The file alone decides what a kind of it consists of."""
+        return SlabKey(self.file, self.kind, str(dtype).removeprefix("torch."))
+
+    def entries(self, dtype: torch.dtype, index: FileIndex | None = None) -> list[SlabEntry]:
+        """The slab's tensors: those of the file that the network has, in the file's order.
+
+        Raises WeightFileInvalid when a tensor does not have the shape that the rest of the file calls for.
+        """
+        index = self._index() if index is None else index
+        wanted = network_shapes(self.config)
+        entries = []
+        for name, info in self.sources(index).items():
+            if name in wanted:
+                shape = _fitted(info, wanted[name], self.file.name)
+                entries.append(SlabEntry(name, info, dtype, shape=shape))
+        return entries
+
+    def sources(self, index: FileIndex) -> dict[str, TensorInfo]:
+        """Run-time name -> tensor of the file, whether the network has it or not."""
+        return {self.insert + name[len(self.prefix) :]: info for name, info in index.tensors.items() if name.startswith(self.prefix)}
+
+    def module(self, ctx: DeviceContext, variant: Hashable = (), patch: Callable[[str, Tensor], Tensor] | None = None) -> nn.Module:
+        """The network on `ctx`'s device, brought there when it is not; see `ResidentModels.module`."""
+        dtype = ctx.run_dtype(self.dtypes)
+        return ctx.resident.module(
+            self.key(dtype),
+            lambda: self.entries(dtype),
+            self.build,
+            self.file.name,
+            variant=variant,
+            patch=patch,
+            optional=OPTIONAL,
+        )
+
+    def nbytes(self, dtype: torch.dtype) -> int:
+        """Bytes of its weights in `dtype`."""
+        return sum(_count(shape) for shape in network_shapes(self.config).values()) * dtype.itemsize
+
+    def _index(self) -> FileIndex:
+        index = open_index(self.file.path)
+        if index.identity != self.file:
+            raise WeightFileInvalid("It was replaced since it was loaded; run the prompt again.", file=self.file.name)
+        return index
+
+
+def build_network(config: Config) -> nn.Module:
+    """The network of this structure, on torch's current device."""
+    if isinstance(config, UNetConfig):
+        return UNetModel(**asdict(config))
+    if isinstance(config, VaeConfig):
+        sizes: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "use_quant"}
+        return AutoencodingEngine(sizes, config.z_channels, config.use_quant)
+    return ClipTextModel(config)
+
+
+@functools.lru_cache(maxsize=32)
+def network_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of the network."""
+    with torch.device("meta"):
+        network = build_network(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _fitted(info: TensorInfo, wanted: tuple[int, ...], file_name: str) -> tuple[int, ...] | None:
+    """None when the tensor has the shape `wanted`, `wanted` when it differs by axes of length 1 alone."""
+    if info.shape == wanted:
+        return None
+    if [n for n in info.shape if n != 1] == [n for n in wanted if n != 1] and info.dtype.is_floating_point:
+        return wanted
+    raise WeightFileInvalid(
+        "A tensor does not fit the model.", file=file_name, tensor=info.name, shape=list(info.shape), expected_shape=list(wanted)
+    )
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count

@@ -1,0 +1,131 @@
+"""Files -> handles. The header is read and checked at once; no tensor is read before a lane needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from comfy import folders
+from comfy.errors import ModelUnknown
+from comfy.models.base import DenoiserSource
+from comfy.models.clip import CLIP, TextSource
+from comfy.models.component import Component
+from comfy.models.detect import Shapes, clip_config, detect_family, unet_prefix, vae_config
+from comfy.models.family import FAMILIES, SD1, Family, TextStream
+from comfy.models.patcher import ModelPatcher
+from comfy.models.vae import VAE, VaeSource
+from comfy.weights.header import FileIndex, open_index
+
+log = logging.getLogger(__name__)
+TOKENS = "embeddings.token_embedding.weight"
+
+
+class Checkpoint(NamedTuple):
+    """The handles of one all-in-one file; clip and vae are None when the file has none."""
+
+    model: ModelPatcher
+    clip: CLIP | None
+    vae: VAE | None
+
+
+def load_checkpoint(path: str | os.PathLike[str], *, embedding_folders: Sequence[str] | None = None) -> Checkpoint:
+    """The handles of an all-in-one file.
+
+    embedding_folders  where `embedding:name` is looked up; by default the server's own
+    Raises WeightFileMissing, WeightFileInvalid, or ModelUnknown with what was seen.
+    """
+    index = open_index(path)
+    names = shapes_of(index)
+    prefix = unet_prefix(names)
+    family, config = detect_family(names.under(prefix))
+    denoiser = Component(index.identity, "denoiser", prefix, config, family.dtypes)
+    denoiser.entries(family.dtypes[0], index)
+    model = ModelPatcher(DenoiserSource(family, denoiser))
+    found = Checkpoint(model, _clip_of(index, names, family, embedding_folders), _vae_of(index, names, family))
+    absent = [name for name, handle in (("text encoder", found.clip), ("VAE", found.vae)) if handle is None]
+    if absent:
+        log.warning("%s holds no %s", index.identity.name, " and no ".join(absent))
+    return found
+
+
+def load_diffusion_model(path: str | os.PathLike[str]) -> ModelPatcher:
+    """The MODEL of a file that holds a diffusion model, with or without a prefix. Raises as `load_checkpoint`."""
+    index = open_index(path)
+    names = shapes_of(index)
+    prefix = "" if "input_blocks.0.0.weight" in names else unet_prefix(names)
+    family, config = detect_family(names.under(prefix))
+    component = Component(index.identity, "denoiser", prefix, config, family.dtypes)
+    component.entries(family.dtypes[0], index)
+    return ModelPatcher(DenoiserSource(family, component))
+
+
+def load_vae(path: str | os.PathLike[str]) -> VAE:
+    """The VAE of a file that holds one, alone or in a checkpoint. Raises as `load_checkpoint`."""
+    index = open_index(path)
+    names = shapes_of(index)
+    prefix = next((p for p in ("", "first_stage_model.", "vae.") if p + "decoder.conv_in.weight" in names), "")
+    return _vae(index, names, prefix, SD1)
+
+
+def load_clip(paths: Sequence[str | os.PathLike[str]], *, family: str = SD1.name, embedding_folders: Sequence[str] | None = None) -> CLIP:
+    """The CLIP of one file for each text stream of `family`, in the family's order. Raises as `load_checkpoint`."""
+    row = FAMILIES.get(family)
+    if row is None or len(paths) != len(row.streams):
+        raise ModelUnknown("There is no family with this many text encoders.", family=family, files=[os.path.basename(p) for p in paths])
+    parts = []
+    for stream, path in zip(row.streams, paths):
+        index = open_index(path)
+        names = shapes_of(index)
+        prefix = next((p for p in ("", *stream.prefixes) if _insert_of(names, p) is not None), None)
+        if prefix is None:
+            names.refuse("There is no CLIP text encoder in it.")
+        parts.append((stream, _text_component(index, names, prefix, stream, row)))
+    return CLIP(TextSource(row, tuple(parts), _folders(embedding_folders)))
+
+
+def shapes_of(index: FileIndex) -> Shapes:
+    """The shapes of a file's tensors, for detection."""
+    return Shapes(index.identity.name, {name: info.shape for name, info in index.tensors.items()})
+
+
+def _clip_of(index: FileIndex, names: Shapes, family: Family, embedding_folders: Sequence[str] | None) -> CLIP | None:
+    parts = []
+    for stream in family.streams:
+        prefix = next((p for p in stream.prefixes if _insert_of(names, p) is not None), None)
+        if prefix is None:
+            return None
+        parts.append((stream, _text_component(index, names, prefix, stream, family)))
+    return CLIP(TextSource(family, tuple(parts), _folders(embedding_folders)))
+
+
+def _insert_of(names: Shapes, prefix: str) -> str | None:
+    """What is missing in front of the names under `prefix`: "", or `text_model.` in old files; None when it is no CLIP."""
+    for insert in ("", "text_model."):
+        if prefix + ("" if insert else "text_model.") + TOKENS in names:
+            return insert
+    return None
+
+
+def _text_component(index: FileIndex, names: Shapes, prefix: str, stream: TextStream, family: Family) -> Component:
+    insert = _insert_of(names, prefix) or ""
+    under = {insert + name: shape for name, shape in names.under(prefix).shapes.items()}
+    config = clip_config(Shapes(names.file_name, under), stream.activation, stream.rule.projected)
+    component = Component(index.identity, stream.name, prefix, config, family.text_dtypes, insert)
+    component.entries(family.text_dtypes[0], index)
+    return component
+
+
+def _vae_of(index: FileIndex, names: Shapes, family: Family) -> VAE | None:
+    return _vae(index, names, family.vae_prefix, family) if names.has_under(family.vae_prefix) else None
+
+
+def _vae(index: FileIndex, names: Shapes, prefix: str, family: Family) -> VAE:
+    component = Component(index.identity, "vae", prefix, vae_config(names.under(prefix)), family.vae_dtypes)
+    component.entries(family.vae_dtypes[0], index)
+    return VAE(VaeSource(component))
+
+
+def _folders(given: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(folders.current().models.folders("embeddings") if given is None else given)

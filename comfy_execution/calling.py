@@ -45,7 +45,12 @@ def _find_blocker(arguments: Mapping[str, Any], input_is_list: bool) -> Executio
 class Raised:
     """What an asynchronous call raised, carried as a value so that it cannot break the event loop."""
 
-    error: BaseException
+    error: BaseException | None
+
+    def take(self) -> BaseException:
+        """Give the exception away: a task that still held it would form a cycle with its traceback."""
+        error, self.error = self.error, None
+        return error if error is not None else RuntimeError("the result of an asynchronous call was read twice")
 
 
 @dataclass(frozen=True)
@@ -122,5 +127,9 @@ def finished(result: Any) -> Any:
     if isinstance(result, asyncio.Task):
         result = result.result()
     if isinstance(result, Raised):
-        raise result.error
+        error = result.take()
+        try:
+            raise error
+        finally:
+            del error  # this frame is in its traceback
     return result

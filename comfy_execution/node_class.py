@@ -109,7 +109,7 @@ class NodeClass:
         """Name of the method that a run calls."""
         return str(self.cls.FUNCTION)
 
-    @property
+    @cached_property
     def is_output(self) -> bool:
         """Whether it is a root of execution."""
         return getattr(self.cls, "OUTPUT_NODE", False) is True
@@ -119,28 +119,28 @@ class NodeClass:
         """Whether a run is a coroutine."""
         return inspect.iscoroutinefunction(getattr(self.cls, str(getattr(self.cls, "FUNCTION", "")), None))
 
-    @property
+    @cached_property
     def input_is_list(self) -> bool:
         """Whether one call gets whole lists."""
         return bool(getattr(self.cls, "INPUT_IS_LIST", False))
 
-    @property
+    @cached_property
     def return_types(self) -> tuple[Any, ...]:
         """A type per output slot."""
         return tuple(self.cls.RETURN_TYPES)
 
-    @property
+    @cached_property
     def output_is_list(self) -> tuple[bool, ...] | None:
         """Which slots give lists; None when the class does not say."""
         declared = getattr(self.cls, "OUTPUT_IS_LIST", None)
         return None if declared is None else tuple(declared)
 
-    @property
+    @cached_property
     def uses_global_rng(self) -> bool:
         """Whether its code draws from the process-wide generators (set by the pack loader)."""
         return bool(getattr(self.cls, "USES_GLOBAL_RNG", False))
 
-    @property
+    @cached_property
     def needs_id_in_key(self) -> bool:
         """Whether two nodes of the class never stand for each other in the cache."""
         if getattr(self.cls, "NOT_IDEMPOTENT", False):

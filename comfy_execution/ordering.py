@@ -29,6 +29,7 @@ class ExecutionList:
         self._arrival: dict[str, int] = {}  # the pending nodes
         self._consumers: dict[str, dict[str, None]] = {}  # pending node -> the pending nodes that wait for it
         self._blocks: dict[str, int] = {}  # pending node -> how many things it waits for
+        self._ready: set[str] = set()  # pending nodes that wait for nothing and are not being done
         self._heap: list[tuple[int, int, str]] = []
         self._stale = True  # the heap must be made anew before it is read
         self._parked = 0
@@ -41,11 +42,12 @@ class ExecutionList:
 
     def add_node(self, node_id: str) -> None:
         """Make a node pending, with what it depends on: linked, not lazy and not cached. Raises NodeNotFoundError."""
-        stack = [node_id]
+        stack, new = [node_id], []
         while stack:
             current = stack.pop()
             if current in self._arrival:
                 continue
+            new.append(current)
             links = self._hard_links(current)
             self._arrivals += 1
             self._arrival[current] = self._arrivals
@@ -54,6 +56,7 @@ class ExecutionList:
             for source in links:
                 stack.append(source)
                 self._connect(source, current)
+        self._ready.update(added for added in new if self._blocks[added] == 0)
         self._stale = True
 
     def _hard_links(self, node_id: str) -> list[str]:
@@ -74,23 +77,26 @@ class ExecutionList:
         if consumer not in consumers:
             consumers[consumer] = None
             self._blocks[consumer] = self._blocks.get(consumer, 0) + 1
+            self._ready.discard(consumer)
             self._stale = True
 
-    def add_strong_link(self, source: str, consumer: str) -> None:
-        """Make the pending `consumer` wait for `source`, unless that is cached."""
-        if not self._is_cached(source):
-            self.add_node(source)
-            self._connect(source, consumer)
+    def add_strong_link(self, source: str, consumer: str) -> bool:
+        """Make the pending `consumer` wait for `source`; False when there is nothing to wait for, because that is cached."""
+        if self._is_cached(source):
+            return False
+        self.add_node(source)
+        self._connect(source, consumer)
+        return True
 
-    def make_input_strong_link(self, node_id: str, input_name: str) -> None:
-        """Evaluate a lazy input after all. Raises NodeInputError when it is absent or no link."""
+    def make_input_strong_link(self, node_id: str, input_name: str) -> bool:
+        """Evaluate a lazy input after all; False when its source is cached. Raises NodeInputError when it is absent or no link."""
         inputs = self.dynprompt.get_node(node_id).get("inputs", {})
         if input_name not in inputs:
             raise NodeInputError("The prompt does not give it.", node_id=node_id, input_name=input_name)
         value = inputs[input_name]
         if not is_link(value):
             raise NodeInputError("It is a constant, not a link.", node_id=node_id, input_name=input_name)
-        self.add_strong_link(value[0], node_id)
+        return self.add_strong_link(value[0], node_id)
 
     def park(self, node_id: str) -> Callable[[], None]:
         """Keep a pending node back until the returned function is called (on the loop)."""
@@ -112,7 +118,9 @@ class ExecutionList:
         while True:
             self._refresh()
             if self._heap:
-                return heapq.heappop(self._heap)[2]
+                node_id = heapq.heappop(self._heap)[2]
+                self._ready.discard(node_id)
+                return node_id
             if not self._parked:
                 raise DependencyCycleError(blamed=self._blamed())
             self._awake.clear()
@@ -138,13 +146,12 @@ class ExecutionList:
             self._push(node_id)
 
     def _push(self, node_id: str) -> None:
+        self._ready.add(node_id)
         heapq.heappush(self._heap, (self._rank(node_id), self._arrival[node_id], node_id))
 
     def _refresh(self) -> None:
         if self._stale:
-            self._heap = [
-                (self._rank(node_id), arrival, node_id) for node_id, arrival in self._arrival.items() if self._blocks[node_id] == 0
-            ]
+            self._heap = [(self._rank(node_id), self._arrival[node_id], node_id) for node_id in self._ready]
             heapq.heapify(self._heap)
             self._stale = False
 

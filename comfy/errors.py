@@ -123,6 +123,12 @@ class FileMissing(ComfyError):
     http_status = 404
 
 
+class NotAFile(ComfyError):
+    """The path names a folder, where a file is expected."""
+
+    http_status = 403
+
+
 class FolderUnknown(ComfyError, KeyError):
     """There is no model folder of this name."""
 
@@ -155,6 +161,10 @@ class UserForbidden(UserUnknown):
     """There is no user of this id whose files could be shown."""
 
     http_status = 403
+
+
+class SingleUser(BadRequest):
+    """The server runs without --multi-user and keeps one user only."""
 
 
 class UserNameUnusable(BadRequest):
@@ -238,6 +248,10 @@ class NodeError(ComfyError):
 
 class InputUnusable(NodeError):
     """An input of the node has a value that it cannot work with."""
+
+
+class PackageMissing(NodeError):
+    """An optional Python package is needed for this and is not installed."""
 
 
 class Interrupted(BaseException):

@@ -1,3 +1,4 @@
+import random
 import threading
 from threading import Barrier, Event
 
@@ -289,3 +290,27 @@ def test_hooks_and_rows_tell_what_operators_see(tmp_path):
     (row,) = cache.statistics().rows
     assert (row.file_name, row.component, row.dtype, row.layout) == ("a.safetensors", "vae", "float32", "plain")
     assert (row.nbytes, row.leases, row.last_use, row.pinned, row.ready) == (UNIT, 0, 105.0, False, True)
+
+
+def test_many_threads_in_a_small_cache_keep_the_books():
+    cache, _ = cache_of(4, fill=lambda slab: slab.flat.fill_(int(slab.key.file.name)))
+    refused = []
+
+    def hammer(index):
+        choose = random.Random(index)
+        for _ in range(60):
+            number = choose.randrange(6)
+            try:
+                with cache.lease(key(str(number)), entries(1 + number % 3)) as slab:
+                    assert slab.tensor("w").eq(number).all()
+                    cache.check()
+            except HostMemoryExhausted:
+                refused.append(number)
+            if number == 5:
+                cache.drop_unleased()
+
+    in_threads(4, hammer)
+    cache.check()
+    statistics = cache.statistics()
+    assert all(row.leases == 0 and row.ready for row in statistics.rows)
+    assert statistics.reads + statistics.hits == 4 * 60

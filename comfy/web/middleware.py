@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from comfy.config import Config
 from comfy.errors import BodyTooLarge
 from comfy.web.errors import errors
-from comfy.web.hosts import ANY, HostPolicy, OriginPolicy
+from comfy.web.hosts import ANY, HostPolicy, OriginPolicy, is_ip
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _NO_CACHE, _HOUR, _DAY = "no-cache", "public, max-age=3600", "public, max-age=86400"
@@ -109,9 +109,14 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
+def host_policy(config: Config) -> HostPolicy:
+    """The Host names to answer to; a name given to --listen is one of them."""
+    return HostPolicy([*config.allowed_hosts, *(address for address in config.listen if not is_ip(address))])
+
+
 def build_app(config: Config) -> web.Application:
     """An application with all middlewares and no routes."""
-    checks = guard(HostPolicy(config.allowed_hosts), OriginPolicy(config.cors_origin))
+    checks = guard(host_policy(config), OriginPolicy(config.cors_origin))
     middlewares = [*([compress] if config.compress_responses else []), errors, checks, options]
     app = web.Application(client_max_size=config.max_upload_bytes, middlewares=middlewares)
     app.on_response_prepare.append(header_hook(config))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PROMPT_BYTES = 32 * MIB
+MAX_ID = 256
 
 NO_PROMPT = {"type": "no_prompt", "message": "No prompt provided", "details": "No prompt provided", "extra_info": {}}
 
@@ -52,11 +53,10 @@ def parse_request(body: dict[str, Any]) -> PromptRequest:
     """A submission's JSON object -> PromptRequest. Raises PromptInvalid without a prompt, BodyInvalid for a bad field."""
     if "prompt" not in body:
         raise PromptInvalid(NO_PROMPT)
-    prompt_id = body.get("prompt_id")
     targets = None if body.get("partial_execution_targets") is None else ids_of(body, "partial_execution_targets")
     return PromptRequest(
         prompt=body["prompt"],
-        prompt_id=str(uuid.uuid4()) if prompt_id in (None, "") else str(prompt_id),
+        prompt_id=_id(body.get("prompt_id"), "prompt_id") or str(uuid.uuid4()),
         extra_data=_extra_data(body),
         number=_number(body["number"]) if "number" in body else None,
         front=bool(body.get("front")),
@@ -71,12 +71,19 @@ def _extra_data(body: dict[str, Any]) -> dict[str, Any]:
     extra = dict(extra or {})
     if "client_id" in body:
         extra["client_id"] = body["client_id"]
-    client_id = extra.get("client_id")
-    if isinstance(client_id, (dict, list, bool)):
-        raise BodyInvalid("client_id must be a string.", field="client_id", given=kind_of(client_id))
-    if client_id is not None:
-        extra["client_id"] = str(client_id)
+    if "client_id" in extra:
+        extra["client_id"] = _id(extra["client_id"], "client_id")
     return extra
+
+
+def _id(value: Any, field: str) -> str | None:
+    """An id as text, None for null. It goes into log lines and addresses: printable, and at most MAX_ID characters."""
+    if value is None:
+        return None
+    text = str(value)
+    if isinstance(value, (dict, list, bool)) or not text.isprintable() or len(text) > MAX_ID:
+        raise BodyInvalid(f"{field} must be printable text of at most {MAX_ID} characters.", field=field, given=kind_of(value))
+    return text
 
 
 def _number(value: Any) -> float:

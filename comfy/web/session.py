@@ -99,7 +99,7 @@ class Session:
 
     def cut_off(self) -> None:
         """Give up on a reader that does not keep up: forget what waits and drop the connection."""
-        log.warning("websocket %s reads too slowly: dropped with %d messages waiting", self.sid[:8], len(self._queue))
+        log.warning("websocket %r reads too slowly: dropped with %d messages waiting", self.sid[:8], len(self._queue))
         self._forget()
         if self._transport is not None:
             self._transport.abort()
@@ -142,7 +142,7 @@ class Session:
                 self._wake.clear()
                 await self._wake.wait()
         except (ConnectionError, RuntimeError) as error:  # the socket closed under us; its handler ends too
-            log.debug("websocket %s: %s", self.sid[:8], error)
+            log.debug("websocket %r: %s", self.sid[:8], error)
             self._closed = True
             self._queue.clear()
 

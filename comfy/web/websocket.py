@@ -54,8 +54,7 @@ class Hub:
         """Send one event to those whom it is for. Its data are encoded here, once: the caller may change them after."""
         if isinstance(event, Message):
             if self._anyone(event.audience, event.client_id):
-                text = Frame(jsonio.dumps({"type": event.name, "data": event.data}))
-                self._on_loop(text, event.audience, event.client_id)
+                self._publish_json(event)
         elif isinstance(event, BinaryMessage):
             audience = Audience.OWNER_OR_ALL
             if self._anyone(audience, event.client_id):
@@ -64,6 +63,14 @@ class Hub:
             # asked here, in the lane's thread: when the loop comes to it, the job may be over and the next one running
             alone = set(self._running(event.client_id)) <= {event.prompt_id}
             self._call(self._preview, event, alone)
+
+    def _publish_json(self, event: Message) -> None:
+        try:
+            text = jsonio.dumps({"type": event.name, "data": event.data})
+        except (RecursionError, ValueError):  # a node's data that refer to themselves: its job goes on without this event
+            log.exception("event %s cannot be written as JSON and is not sent", event.name)
+            return
+        self._on_loop(Frame(text), event.audience, event.client_id)
 
     def ping_all(self) -> None:
         """Ping every open socket that has nothing to send, older ones of a sid too."""
@@ -173,7 +180,7 @@ def _first_message(server: PromptServer, session: Session, text: str) -> bool:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        log.warning("websocket %s sent a message that is no JSON object: %.80r", session.sid[:8], text)
+        log.warning("websocket %r sent a message that is no JSON object: %.80r", session.sid[:8], text)
         return False
     if message.get("type") == "feature_flags":
         data = message.get("data")
@@ -188,7 +195,7 @@ async def _read(server: PromptServer, session: Session) -> None:
         if message.type is WSMsgType.TEXT and not started:
             started = _first_message(server, session, message.data)
         elif message.type is WSMsgType.ERROR:
-            log.debug("websocket %s: %s", session.sid[:8], session.ws.exception())
+            log.debug("websocket %r: %s", session.sid[:8], session.ws.exception())
 
 
 def routes(server: PromptServer) -> web.RouteTableDef:

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from comfy.errors import ComfyError, NodeError, PromptInvalid
+from comfy.config import Config
+from comfy.errors import ComfyError, HostNotAllowed, NodeError, PromptInvalid
 from comfy.web.errors import error_body, json_response
-from comfy.web.middleware import cache_control
+from comfy.web.middleware import cache_control, host_policy
 from server import PromptServer
 from tests.unit.web.helpers import Site, front_end, graph, with_site
 
@@ -197,6 +198,15 @@ def test_foreign_hosts_and_sites_are_refused_everywhere() -> None:
         assert site.server.scheduler.remaining() == 0
 
     with_site(test)
+
+
+def test_a_name_given_to_listen_is_answered() -> None:
+    policy = host_policy(Config(listen=("box.lan", "::"), allowed_hosts=("other.lan",)))
+    for host in ("box.lan:8188", "other.lan"):
+        policy.check(host)
+    for host in ("evil.com", ""):
+        with pytest.raises(HostNotAllowed):
+            policy.check(host)
 
 
 def test_curl_with_a_form_content_type_is_served() -> None:

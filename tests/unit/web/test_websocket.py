@@ -391,6 +391,19 @@ def test_events_of_many_threads_keep_each_threads_order_and_the_data_of_the_call
     with_site(test)
 
 
+def test_data_that_refer_to_themselves_are_left_out() -> None:
+    async def test(site: Site) -> None:
+        ws = await connect(site, "a")
+        loop: list[Any] = []
+        loop.append(loop)
+        site.server.send_sync("round", loop)
+        site.server.send_sync("odd", {"object": object, 5: (1, {2})})
+        ((name, data),) = (await received(site, ws))[0]
+        assert (name, data["5"]) == ("odd", [1, [2]])
+
+    with_site(test)
+
+
 def test_stopping_the_server_closes_every_socket() -> None:
     async def test(site: Site) -> None:
         ws = await connect(site, "a")

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from comfy.control import JobControl
@@ -86,7 +86,7 @@ class LaneSnapshot:
     client_id: str | None = None
     since: float | None = None
     holds: frozenset[str] = frozenset()
-    totals: TaskTotals = TaskTotals()
+    totals: TaskTotals = field(default_factory=TaskTotals)
 
 
 class Lane:
@@ -209,13 +209,9 @@ class Lane:
         except BaseException:  # the executor never raises; if it does, the lane lives on and the job says why
             log.exception("❌ [GPU %d] Prompt %s broke the executor", self.index, job.id8)
             self._executor.reset()
-            data = {
-                "prompt_id": job.prompt_id,
-                "node_id": None,
-                "node_type": None,
-                "exception_message": "The executor failed; see the log.\n",
-            }
-            data |= {"exception_type": "InternalError", "traceback": [], "executed": [], "current_inputs": {}, "current_outputs": []}
+            data: dict[str, Any] = {"prompt_id": job.prompt_id, "node_id": None, "node_type": None, "executed": [], "traceback": []}
+            data |= {"exception_type": "InternalError", "exception_message": "The executor failed; the log says why.\n"}
+            data |= {"current_inputs": {}, "current_outputs": [], "timestamp": int(time.time() * 1000)}
             self._publish_of_job(Message("execution_error", data, client_id=job.client_id, prompt_id=job.prompt_id, lane=self.index))
             return JobResult(JobState.FAILED, messages=(("execution_error", data),))
 

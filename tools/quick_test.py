@@ -177,8 +177,12 @@ class QuickTest:
         status, data = self.server.request("POST", "/prompt", {"prompt": self._prompt()}, targets=targets)
         if status != 400:
             raise CheckFailed(f"answered {status}: {data[:200].decode(errors='replace')}")
-        if not json.loads(data)["error"]["type"]:
-            raise CheckFailed("the refusal has no error type")
+        error = json.loads(data)["error"]
+        if error["type"] != "target_gpu_invalid":  # refused, but not for its header
+            raise CheckFailed(f"the reason is {error['type']}: {error.get('message')}")
+        valid = str(error.get("extra_info", {}).get("valid", ""))
+        if f"0-{len(self.lanes) - 1}" not in valid:
+            raise CheckFailed(f"the refusal names {valid!r} as valid, not 0-{len(self.lanes) - 1}")
         return ""
 
     def picture(self, lane: int) -> str:

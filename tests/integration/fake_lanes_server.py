@@ -1,7 +1,8 @@
 """A server that answers what quick_test.sh asks, well or badly: `fake_lanes_server.py MODE`; prints its port.
 
 Modes: good; lane-missing (of four lanes the third is not there); ignores-header (everything goes to lane 0);
-no-picture (/view answers 404); two-processes (a worker process of its own); single (the gate is off).
+no-picture (/view answers 404); odd-refusal (bad headers are refused for another reason); two-processes (a worker
+process of its own); single (the gate is off).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ async def prompt(request: web.Request) -> web.Response:
     given = request.headers.getall("X-TARGET-GPU", [])
     valid = len(given) == 1 and given[0].isascii() and given[0].isdigit() and int(given[0]) < LANES
     if MODE != "ignores-header" and not valid:
-        return web.json_response({"error": {"type": "target_gpu_invalid"}, "node_errors": {}}, status=400)
+        error = {"type": "target_gpu_invalid", "message": "not a lane", "extra_info": {"valid": f"0-{LANES - 1} or auto"}}
+        return web.json_response({"error": error if MODE != "odd-refusal" else {"type": "invalid_prompt"}}, status=400)
     lane = 0 if MODE == "ignores-header" else int(given[0])
     prompt_id = f"prompt-{len(records)}"
     records[prompt_id] = {

@@ -54,6 +54,7 @@ def test_a_right_server_passes_every_check() -> None:
         ("lane-missing", "every lane is in /queue/all: gpu_id [0, 1, 3], expected [0, 1, 2, 3]"),
         ("ignores-header", "a prompt for GPU 1 is queued there: the reply says gpu_id 0"),
         ("ignores-header", "X-TARGET-GPU abc is refused: answered 200"),
+        ("odd-refusal", "X-TARGET-GPU -1 is refused: the reason is invalid_prompt"),
         ("no-picture", "GPU 2 finished its prompt and the picture is there: /view answered 404"),
         ("two-processes", "one process serves all lanes: process"),
         ("single", "server answers: the server runs in single-GPU mode"),

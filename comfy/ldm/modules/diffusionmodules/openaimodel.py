@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import comfy.ops
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
-from comfy.replaceable import replaceable
+from comfy.replaceable import replaceable, write_through
 
 __all__ = [
     "Downsample",
@@ -344,3 +344,6 @@ class UNetModel(nn.Module):
             shape = skips[-1].shape if skips else None
             h = forward_timestep_embed(block, h, emb, context, options, shape, **extra)
         return self.out(h.to(x.dtype))
+
+
+write_through(__name__)  # packs assign forward_timestep_embed and apply_control here

@@ -1,0 +1,92 @@
+"""Where custom nodes import model loading from."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from comfy.errors import ComfyError, ModelUnknown
+from comfy.models import loader
+from comfy.models.clip import CLIP
+from comfy.models.family import SD1
+from comfy.models.patcher import ModelPatcher
+from comfy.models.vae import VAE
+
+__all__ = ["CLIP", "VAE", "CLIPType", "load_checkpoint", "load_checkpoint_guess_config", "load_clip", "load_diffusion_model", "load_unet"]
+
+#: what CLIPLoader and its kin call the text encoders of a family
+CLIPType = enum.Enum(
+    "CLIPType",
+    "STABLE_DIFFUSION STABLE_CASCADE SD3 STABLE_AUDIO HUNYUAN_DIT FLUX MOCHI LTXV HUNYUAN_VIDEO PIXART COSMOS LUMINA2 WAN "
+    "HIDREAM CHROMA ACE OMNIGEN2 QWEN_IMAGE HUNYUAN_IMAGE",
+)
+_FAMILIES = {CLIPType.STABLE_DIFFUSION: SD1.name}
+
+
+def load_checkpoint_guess_config(
+    ckpt_path: str,
+    output_vae: bool = True,
+    output_clip: bool = True,
+    output_clipvision: bool = False,
+    embedding_directory: str | Sequence[str] | None = None,
+    output_model: bool = True,
+    model_options: Mapping[str, Any] | None = None,
+    te_model_options: Mapping[str, Any] | None = None,
+) -> tuple[ModelPatcher | None, CLIP | None, VAE | None, None]:
+    """(model, clip, vae, clip vision) of an all-in-one file, None for what is not wanted or not in it.
+
+    Raises RuntimeError for a file of no known family, as callers expect, and our own errors for a file that is no weights.
+    """
+    try:
+        found = loader.load_checkpoint(ckpt_path, embedding_folders=_folders(embedding_directory))
+    except ModelUnknown as error:
+        raise RuntimeError(str(error)) from error
+    return found.model if output_model else None, found.clip if output_clip else None, found.vae if output_vae else None, None
+
+
+def load_checkpoint(
+    config_path: str | None = None,
+    ckpt_path: str | None = None,
+    output_vae: bool = True,
+    output_clip: bool = True,
+    embedding_directory: str | Sequence[str] | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    config: Any = None,
+) -> tuple[ModelPatcher | None, CLIP | None, VAE | None]:
+    """(model, clip, vae): the older form. The configuration is not read; the file says what it is."""
+    if ckpt_path is None:
+        raise ComfyError("load_checkpoint needs a file: models from a state dict are not supported.")
+    return load_checkpoint_guess_config(ckpt_path, output_vae, output_clip, embedding_directory=embedding_directory)[:3]
+
+
+def load_diffusion_model(unet_path: str, model_options: Mapping[str, Any] | None = None) -> ModelPatcher:
+    """The MODEL of a file with a diffusion model. Raises RuntimeError for one of no known family."""
+    try:
+        return loader.load_diffusion_model(unet_path)
+    except ModelUnknown as error:
+        raise RuntimeError(str(error)) from error
+
+
+def load_unet(unet_path: str, dtype: Any = None) -> ModelPatcher:
+    """`load_diffusion_model` by its former name."""
+    return load_diffusion_model(unet_path)
+
+
+def load_clip(
+    ckpt_paths: Sequence[str],
+    embedding_directory: str | Sequence[str] | None = None,
+    clip_type: Any = CLIPType.STABLE_DIFFUSION,
+    model_options: Mapping[str, Any] | None = None,
+) -> CLIP:
+    """The CLIP of a family's text encoder files. Raises RuntimeError for a family that we do not have."""
+    family = _FAMILIES.get(clip_type)
+    if family is None:
+        raise RuntimeError(f"text encoders of the type {getattr(clip_type, 'name', clip_type)} are not supported")
+    return loader.load_clip(ckpt_paths, family=family, embedding_folders=_folders(embedding_directory))
+
+
+def _folders(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)

@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from comfy import cli_args, folders, logs
@@ -26,6 +26,7 @@ from comfy.errors import ConfigError
 
 if TYPE_CHECKING:  # both import torch, which waits for the prestartup scripts
     from comfy.device.context import DeviceContext
+    from comfy_execution.events import Event
     from comfy_execution.scheduler import Scheduler
     from server import PromptServer
 
@@ -99,9 +100,18 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack]) ->
             nodes.EXTENSION_WEB_DIRS[one.pack.name] = str(one.web_dir)
     store = MemoryJobStore()
     scheduler = Scheduler(store, multi_gpu=config.multi_gpu, default_target=config.default_target, auto_lanes=config.auto_gpus)
-    policy = {"cache_policy": config.cache_policy, "cache_lru": config.cache_lru, "show_gpu_id": config.multi_gpu}
     for ctx in contexts:
-        make_executor = partial(PromptExecutor, nodes.registry, ctx.index, **policy)
+
+        def make_executor(publish: Callable[[Event], None], lane: int = ctx.index) -> PromptExecutor:
+            return PromptExecutor(
+                nodes.registry,
+                lane,
+                publish,
+                cache_policy=config.cache_policy,
+                cache_lru=config.cache_lru,
+                show_gpu_id=config.multi_gpu,
+            )
+
         scheduler.add_lane(Lane(ctx.index, ctx, PromptQueue(ctx.index, store, config.max_queue), make_executor, scheduler.handle))
     if config.multi_gpu:
         log.info("📋 Created %d task queues, up to %d waiting jobs each", len(contexts), config.max_queue)

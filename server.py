@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import webbrowser
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,6 +97,8 @@ class PromptServer:
         if not self.config.dont_print_server:
             for line in listen.ready_lines(self.config, self.port):
                 log.info("%s", line)
+        if self.config.auto_launch:
+            self.loop.run_in_executor(None, webbrowser.open, listen.browser_url(self.config, self.port))
 
     async def stop(self) -> None:
         """Close the websockets, let answers under way end, and unbind; idempotent."""

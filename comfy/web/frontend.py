@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEFAULT_VERSION = "comfyanonymous/ComfyUI@latest"  #: of --front-end-version: whatever package is installed
+
 #: named here because operating systems' tables lack or change them, and answers forbid browsers to guess
 MEDIA_TYPES = {
     ".js": "text/javascript",
@@ -52,6 +54,9 @@ def find_web_root(config: Config) -> Path | None:
     """The folder to serve: --front-end-root, else the installed front-end package's `static`; None when there is neither."""
     if config.front_end_root is not None:
         return config.front_end_root
+    version = getattr(config.args, "front_end_version", DEFAULT_VERSION)
+    if version != DEFAULT_VERSION:
+        log.warning("--front-end-version %s is not fetched: unpack it and give its folder as --front-end-root", version)
     spec = importlib.util.find_spec(FRONTEND_PACKAGE.replace("-", "_"))
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         if (Path(folder) / "static" / "index.html").is_file():

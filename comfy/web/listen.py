@@ -59,8 +59,17 @@ def _reason(error: OSError, address: str, port: int) -> str:
     return f"Cannot listen on {address}, port {port}: {error.strerror or error}."
 
 
+def urls(config: Config, port: int) -> list[str]:
+    """The URL of each address, as it was given."""
+    scheme = "https" if config.tls_keyfile and config.tls_certfile else "http"
+    return [f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}" for address in config.listen]
+
+
 def ready_lines(config: Config, port: int) -> list[str]:
     """A line per address with the URL of the front end."""
-    scheme = "https" if config.tls_keyfile and config.tls_certfile else "http"
-    hosts = [f"[{address}]" if ":" in address else address for address in config.listen]
-    return ["Starting server", *(f"To see the GUI go to: {scheme}://{host}:{port}" for host in hosts)]
+    return ["Starting server", *(f"To see the GUI go to: {url}" for url in urls(config, port))]
+
+
+def browser_url(config: Config, port: int) -> str:
+    """The first URL as a browser on this machine can open it: a wildcard address is no place to go to."""
+    return urls(config, port)[0].replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import asyncio
 from pathlib import Path
 
@@ -103,6 +104,13 @@ def test_the_flag_wins_over_the_installed_package(tmp_path: Path) -> None:
     assert frontend.find_web_root(Config(front_end_root=tmp_path)) == tmp_path
     found = frontend.find_web_root(Config())
     assert found is None or (found / "index.html").is_file()
+
+
+def test_a_version_that_would_have_to_be_fetched_is_said_not_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    frontend.find_web_root(Config(args=argparse.Namespace(front_end_version="comfyanonymous/ComfyUI@latest")))
+    assert "is not fetched" not in caplog.text
+    frontend.find_web_root(Config(args=argparse.Namespace(front_end_version="owner/repo@v1")))
+    assert "owner/repo@v1 is not fetched" in caplog.text
 
 
 def test_a_gzipped_sibling_is_served_to_clients_that_take_it(tmp_path: Path) -> None:

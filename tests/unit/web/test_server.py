@@ -5,6 +5,7 @@ import contextvars
 import logging
 import socket
 import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from comfy.config import Config
 from comfy.control import JobControl, entered
 from comfy.errors import ConfigError, NotReady
 from comfy.nodes.registry import NodeRegistry
-from comfy.web.listen import ready_lines
+from comfy.web.listen import browser_url, ready_lines
 from server import BinaryEventTypes, PromptServer
 from tests.unit.web.helpers import Site, graph, with_site
 from tests.unit.web.test_websocket import connect, received
@@ -229,6 +230,32 @@ def test_every_address_gets_the_same_port_and_a_ready_line(caplog: pytest.LogCap
 def test_ready_lines_write_ipv6_in_brackets_and_https() -> None:
     config = Config(listen=("0.0.0.0", "::"), tls_keyfile="k", tls_certfile="c")
     assert ready_lines(config, 8188)[1:] == ["To see the GUI go to: https://0.0.0.0:8188", "To see the GUI go to: https://[::]:8188"]
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("box", "http://box:1"), ("10.0.0.0", "http://10.0.0.0:1")],
+)
+def test_the_browser_is_sent_to_an_address_of_this_machine(address: str, url: str) -> None:
+    assert browser_url(Config(listen=(address, "127.0.0.1")), 1) == url
+
+
+def test_auto_launch_opens_the_browser_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    done = threading.Event()
+
+    def open_browser(url: str) -> bool:
+        opened.append(url)
+        done.set()
+        return True
+
+    monkeypatch.setattr(server_module.webbrowser, "open", open_browser)
+
+    async def test(site: Site) -> None:
+        assert await asyncio.to_thread(done.wait, 20)
+        assert opened == [site.url]
+
+    with_site(test, auto_launch=True)
 
 
 def test_tls_files_that_do_not_load_end_the_start(tmp_path: Path) -> None:

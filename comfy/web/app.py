@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from comfy.web import files, frontend, history, info, prompt, queue, view, websocket
+from comfy.web import files, frontend, history, info, prompt, queue, settings, userdata, users, view, websocket
 
 if TYPE_CHECKING:
     from server import PromptServer
@@ -28,6 +28,9 @@ TABLES: tuple[Callable[[PromptServer], web.RouteTableDef], ...] = (
     info.routes,
     files.routes,
     view.routes,
+    users.routes,
+    settings.routes,
+    userdata.routes,
 )
 
 

@@ -114,6 +114,9 @@ install() {
     sed "s/^torch==.*/torch==$TORCH_OF_HOST/" "$constraints" >"$made"
     constraints=$made
   fi
+  # A set-up that was cut off may have left an environment without pip.
+  "$PYTHON_BIN" -m pip --version >/dev/null 2>&1 || "$PYTHON_BIN" -m ensurepip >/dev/null 2>&1
+  "$PYTHON_BIN" -m pip --version >/dev/null 2>&1 || die "The environment $VENV is broken: remove that folder and start again."
   "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" --requirement "$1"
   status=$?
   [ -z "$made" ] || rm -f "$made"

@@ -213,6 +213,14 @@ def test_packages_that_cannot_be_installed_end_the_start_and_are_tried_again(tre
         requirements.write_text(before)
 
 
+def test_a_set_up_that_was_cut_off_is_finished(tree: Tree) -> None:
+    for part in tree.folder.glob(".venv/lib/python*/site-packages/pip*"):
+        shutil.rmtree(part)
+    (tree.folder / ".venv" / ".installed-run").unlink()
+    facts(tree.start())
+    assert tree.start().stderr == ""
+
+
 @contextmanager
 def python_with_torch(folder: Path, version: str) -> Iterator[str]:
     """An interpreter that can import a (tiny) torch of this version; it is a virtual environment itself."""

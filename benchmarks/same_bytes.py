@@ -85,7 +85,7 @@ def measure(
 
 
 def _weights_bytes(server: Server) -> Any:
-    return [lane.get("holds") or lane.get("resident") for lane in server.json("/queue/all")["queues"]]
+    return [lane["resident_models"] for lane in server.json("/queue/all")["queues"]]
 
 
 def main() -> int:
@@ -98,13 +98,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of each lane")
     parser.add_argument("--base", type=Path, default=None, help="folder to keep the checkpoint in between runs")
     args = parser.parse_args()
-    from comfy.models.random_checkpoint import write_sd1_checkpoint
+    from comfy.models.random_checkpoint import full_sizes, small_sizes, write_checkpoint
 
     with tempfile.TemporaryDirectory(prefix="same_bytes_") as scratch:
         base = args.base or Path(scratch)
         checkpoint = base / "models" / "checkpoints" / CHECKPOINT
         if not checkpoint.exists():
-            write_sd1_checkpoint(checkpoint, full=not args.small)
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            write_checkpoint(checkpoint, small_sizes() if args.small else full_sizes())
         flags = [] if args.gpu else ["--cpu"]
         runs: list[dict[str, Any]] = []
         for lanes in args.lanes or ([1] if args.gpu else [2, 4]):

@@ -123,10 +123,6 @@ def test_conditionings_are_copied_when_values_are_set() -> None:
     assert made[0][1] == {"area": 2, "refs": [2]}
     appended = node_helpers.conditioning_set_values(given, {"refs": [2], "new": [3]}, append=True)
     assert appended[0][1] == {"area": 1, "refs": [1, 2], "new": [3]}
-        "area": 1,
-        "refs": [1, 2],
-        "new": [3],
-    }
     assert given[0][1] == {"area": 1, "refs": [1]}
 
 

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from comfy.web import files, frontend, history, info, prompt, queue, settings, userdata, users, view, websocket
+from comfy.web import (
+    extensions,
+    files,
+    frontend,
+    history,
+    info,
+    internal,
+    models,
+    prompt,
+    queue,
+    settings,
+    userdata,
+    users,
+    view,
+    websocket,
+)
 
 if TYPE_CHECKING:
     from server import PromptServer
@@ -31,6 +46,9 @@ TABLES: tuple[Callable[[PromptServer], web.RouteTableDef], ...] = (
     users.routes,
     settings.routes,
     userdata.routes,
+    models.routes,
+    extensions.routes,
+    internal.routes,
 )
 
 

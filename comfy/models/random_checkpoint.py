@@ -93,7 +93,7 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
         return torch.arange(shape[-1]).expand(shape)
     if len(shape) == 1:
         return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
-    generator = torch.Generator("cpu").manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+    generator = torch.Generator("cpu").manual_seed(zlib.crc32(f"{seed}/{name}".encode()))  # 32 bits: it uses no more
     fan_in = 1
     for n in shape[1:]:
         fan_in *= n

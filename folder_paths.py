@@ -17,10 +17,11 @@ from comfy import folders as _folders
 from comfy.errors import FileMissing, FolderUnknown
 from comfy.folders import kinds as _kinds
 from comfy.folders import models as _models
+from comfy.folders.kinds import CLASSES as extension_mimetypes_cache
 from comfy.folders.tables import WEIGHT_SUFFIXES as supported_pt_extensions
 from comfy.folders.tables import map_legacy
 
-__all__ = ["map_legacy", "supported_pt_extensions"]
+__all__ = ["extension_mimetypes_cache", "map_legacy", "supported_pt_extensions"]
 
 #: module attribute -> attribute of Folders
 _LIVE = {
@@ -35,7 +36,6 @@ _LIVE = {
 
 #: kept for packs that look at them; the listings keep themselves (comfy/folders/models.py)
 filename_list_cache: dict[str, tuple[list[str], dict[str, float], float]] = {}
-extension_mimetypes_cache: dict[str, str] = {"webp": "image", "fbx": "model"}
 
 
 class CacheHelper:

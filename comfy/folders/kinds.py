@@ -35,6 +35,9 @@ _types = mimetypes.MimeTypes(filenames=())
 for _suffix, _type in _OWN.items():
     _types.add_type(_type, _suffix)
 
+#: suffix without dot -> class, asked first; packs add to this very dict as `folder_paths.extension_mimetypes_cache`
+CLASSES: dict[str, str] = {"webp": "image", "fbx": "model"}
+
 #: what a browser shows without running anything; SVG is apart (see `safe_type`)
 _PASSIVE_CLASSES = ("image/", "audio/", "video/", "model/", "font/")
 _PASSIVE_TYPES = frozenset({"application/json", "text/plain", "text/csv", "application/pdf", "application/zip"})
@@ -50,7 +53,7 @@ def mime_type(name: str) -> str:
 
 def content_class(name: str) -> str:
     """First half of the type: image, audio, video, model, text, application."""
-    return mime_type(name).partition("/")[0]
+    return CLASSES.get(os.path.splitext(name)[1].lower().removeprefix("."), "") or mime_type(name).partition("/")[0]
 
 
 def of_classes(names: Iterable[str], classes: Iterable[str]) -> list[str]:

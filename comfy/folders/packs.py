@@ -1,4 +1,4 @@
-"""What the folders of custom-node packs offer to the front end: scripts, example workflows, translations.
+"""What the folders of custom-node packs offer to the front end: example workflows and translations.
 
 Facts: custom-nodes.md section 1.4, http-api.md section 8. Nothing of a pack is run here.
 """
@@ -32,38 +32,6 @@ def pack_folders(parents: list[str]) -> Iterator[tuple[str, str]]:
             folder = os.path.join(parent, name)
             if name != "__pycache__" and not name.endswith(".disabled") and os.path.isdir(folder):
                 yield name, folder
-
-
-def toml_web_dir(folder: str) -> tuple[str, str] | None:
-    """(mount name, folder) that a pack's pyproject.toml names: `[tool.comfy] web`, mounted under `[project] name`.
-
-    None without one, and when it is broken, absent or outside the pack, which is logged.
-    """
-    path = os.path.join(folder, "pyproject.toml")
-    if not os.path.isfile(path):
-        return None
-    try:
-        project = _read_toml(path)
-        named, mount = project.get("tool", {}).get("comfy", {}).get("web"), project.get("project", {}).get("name")
-        if not isinstance(named, str) or not named or not isinstance(mount, str) or not mount:
-            return None
-        web = confine(folder, named)
-    except (OSError, ValueError, AttributeError, ImportError, RecursionError, ComfyError) as error:
-        log.warning("%s is passed over: %s", path, error)
-        return None
-    return (mount, web) if os.path.isdir(web) else None
-
-
-def _read_toml(path: str) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:
-        try:
-            import tomli as tomllib  # type: ignore[import-not-found,no-redef]
-        except ImportError as error:
-            raise ImportError("on Python 3.10 reading it needs the package tomli") from error
-    with open(path, "rb") as file:
-        return tomllib.load(file)
 
 
 def workflow_templates(parents: list[str]) -> dict[str, list[str]]:

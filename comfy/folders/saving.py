@@ -217,10 +217,10 @@ class SaveTarget:
     prefix: str
     names: SaveNames = field(repr=False)
 
-    def write(self, encoded: list[Callable[[], bytes]], extension: str, after_each: Callable[[], None] = lambda: None) -> list[str]:
+    def write(self, encoded: list[Callable[[], bytes]], extension: str) -> list[str]:
         """Write one file per item of `encoded`, under consecutive numbers; their names, in order.
 
-        Each item is called just before its file is written. When another process takes one of the numbers, the rest moves
+        Each item is called just before its file is written, and may raise. When another process takes one of the numbers, the rest moves
         on to fresh ones. Raises FileNameInvalid or FileUnwritable; the files written until then stay.
         """
         written: list[str] = []
@@ -228,13 +228,11 @@ class SaveTarget:
         while len(written) < len(encoded):
             with self.names.reserve(self.folder, self.name, len(encoded) - len(written), above=collided) as block:
                 offset = block.first - len(written)
-                self._write_block(encoded, extension, after_each, offset, written)
+                self._write_block(encoded, extension, offset, written)
             collided = offset + len(written)
         return written
 
-    def _write_block(
-        self, encoded: list[Callable[[], bytes]], extension: str, after_each: Callable[[], None], offset: int, written: list[str]
-    ) -> None:
+    def _write_block(self, encoded: list[Callable[[], bytes]], extension: str, offset: int, written: list[str]) -> None:
         """Write until everything is written or a name turns out to be taken."""
         for index in range(len(written), len(encoded)):
             file_name = image_name(self.name, index, offset + index, extension)
@@ -245,7 +243,6 @@ class SaveTarget:
             except OSError as error:
                 raise unwritable(error, file_name) from error
             written.append(file_name)
-            after_each()
 
 
 def target(names: SaveNames, prefix: str, directory: str, width: int = 0, height: int = 0) -> SaveTarget:

@@ -152,7 +152,7 @@ class SaveImage:
         """(b, h, w, c) or a sequence of (h, w, c), 0..1 -> the ui dict that names the files, which are on disk then.
 
         Raises InputUnusable for no pictures or other shapes, PathOutside, FileNameInvalid, FileUnwritable; Interrupted
-        between two pictures.
+        before a picture.
         """
         if len(images) == 0 or any(image.ndim != 3 for image in images):
             raise InputUnusable("There must be pictures of the shape (height, width, channels).", field="images")
@@ -161,10 +161,11 @@ class SaveImage:
         place = here.save_target(filename_prefix + self.prefix_append, self.output_dir, width, height)
         texts = {} if here.config.disable_metadata else metadata(prompt, extra_pnginfo)
         encoded: list[Callable[[], bytes]] = [partial(self._encode, image, texts) for image in images]
-        names = place.write(encoded, ".png", after_each=control.check)
+        names = place.write(encoded, ".png")
         return {"ui": {"images": [{"filename": name, "subfolder": place.subfolder, "type": self.type} for name in names]}}
 
     def _encode(self, image: torch.Tensor, texts: dict[str, str]) -> bytes:
+        control.check()
         return png_bytes(to_uint8(image), texts, self.compress_level)
 
 

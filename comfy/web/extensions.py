@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,17 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from comfy.errors import ComfyError
 from comfy.folders import packs
+from comfy.folders.confine import confine
 from comfy.folders.models import walk
 from comfy.web.errors import json_response
 from comfy.web.frontend import file_response, locate, not_found
 
 if TYPE_CHECKING:
     from server import PromptServer
+
+log = logging.getLogger(__name__)
 
 TEMPLATES = ("comfyui_workflow_templates", "templates")
 DOCS = ("comfyui_embedded_docs", "docs")
@@ -33,6 +38,38 @@ def package_folder(package: str, folder: str) -> Path | None:
         if (Path(place) / folder).is_dir():
             return Path(place) / folder
     return None
+
+
+def toml_web_dir(folder: str) -> tuple[str, str] | None:
+    """(mount name, folder) that a pack's pyproject.toml names: `[tool.comfy] web`, mounted under `[project] name`.
+
+    None without one, and when it is broken, absent or outside the pack, which is logged.
+    """
+    path = os.path.join(folder, "pyproject.toml")
+    if not os.path.isfile(path):
+        return None
+    try:
+        project = _read_toml(path)
+        named, mount = project.get("tool", {}).get("comfy", {}).get("web"), project.get("project", {}).get("name")
+        if not isinstance(named, str) or not named or not isinstance(mount, str) or not mount:
+            return None
+        web = confine(folder, named)
+    except (OSError, ValueError, AttributeError, ImportError, RecursionError, ComfyError) as error:
+        log.warning("%s is passed over: %s", path, error)
+        return None
+    return (mount, web) if os.path.isdir(web) else None
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:
+        try:
+            import tomli as tomllib  # type: ignore[import-not-found,no-redef]
+        except ImportError as error:
+            raise ImportError("on Python 3.10 reading it needs the package tomli") from error
+    with open(path, "rb") as file:
+        return tomllib.load(file)
 
 
 def scripts(web_root: str | None, web_dirs: dict[str, str]) -> list[str]:

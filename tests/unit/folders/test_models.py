@@ -287,3 +287,9 @@ def test_lookups_of_packs(process, tmp_path):
 def test_get_save_image_path_is_the_five_tuple(process, tmp_path):
     answer = folder_paths.get_save_image_path("a/b", folder_paths.get_output_directory(), 8, 8)
     assert answer == (str(tmp_path / "output" / "a"), "b", 1, "a", "a/b")
+
+
+def test_packs_may_teach_a_suffix_its_class(process, monkeypatch):
+    assert folder_paths.filter_files_content_types(["a.odd"], ["video"]) == []
+    monkeypatch.setitem(folder_paths.extension_mimetypes_cache, "odd", "video")
+    assert folder_paths.filter_files_content_types(["a.ODD", "b.webp"], ["video"]) == ["a.ODD"]

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from comfy.folders import packs
 from comfy.web import extensions
 from tests.unit.folders.helpers import put
 from tests.unit.web_files.helpers import make_server, talk
@@ -85,8 +84,8 @@ def test_web_folder_that_a_pyproject_names(tmp_path, toml, found):
     put(tmp_path / "pack" / "js" / "a.js")
     put(tmp_path / "other" / "a.js")
     put(tmp_path / "pack" / "pyproject.toml", toml)
-    assert packs.toml_web_dir(str(tmp_path / "pack")) == (None if found is None else (found[0], str(tmp_path / "pack" / found[1])))
-    assert packs.toml_web_dir(str(tmp_path / "other")) is None
+    assert extensions.toml_web_dir(str(tmp_path / "pack")) == (None if found is None else (found[0], str(tmp_path / "pack" / found[1])))
+    assert extensions.toml_web_dir(str(tmp_path / "other")) is None
 
 
 def test_example_workflows_of_every_folder_are_listed_and_served(server, tmp_path):

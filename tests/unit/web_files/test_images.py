@@ -360,9 +360,15 @@ def test_save_image_stays_in_its_folder(folders):
 
 def test_interrupt_ends_a_long_save_between_two_files(folders, tmp_path):
     job = control.JobControl("a")
-    job.stop.set()
+
+    class StoppedAfterOne(SaveImage):
+        def _encode(self, image, texts):
+            data = super()._encode(image, texts)
+            job.stop.set()
+            return data
+
     with control.entered(job), pytest.raises(Interrupted):
-        SaveImage().save_images(torch.zeros(5, 2, 2, 3), "x")
+        StoppedAfterOne().save_images(torch.zeros(5, 2, 2, 3), "x")
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["x_00001_.png"]
     assert folders.save_names.statistics() == (0, 0)
 

@@ -25,9 +25,9 @@ class CheckpointLoaderSimple:
         return {"required": {"ckpt_name": (names, {"tooltip": "The checkpoint (model) to load."})}}
 
     def load_checkpoint(self, ckpt_name: str) -> tuple[Any, Any, Any]:
-        from comfy.models import loader  # pulls in every network: not needed to list the nodes
+        from comfy.models.loader import load_checkpoint  # pulls in every network: not needed to list the nodes
 
-        model, clip, vae = loader.load_checkpoint(folders.current().full_path("checkpoints", ckpt_name))
+        model, clip, vae = load_checkpoint(folders.current().full_path_or_raise("checkpoints", ckpt_name))
         return model, clip, vae
 
 

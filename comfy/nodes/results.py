@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from comfy import control, folders
@@ -33,8 +34,13 @@ def save_files(
     """
     here = folders.current()
     place = here.save_target(prefix, here.temp_dir if kind == "temp" else here.output_dir, width, height)
-    names = place.write(list(encoded), extension, after_each=control.check)
+    names = place.write([partial(_unless_stopped, encode) for encode in encoded], extension)
     return [{"filename": name, "subfolder": place.subfolder, "type": kind} for name in names]
+
+
+def _unless_stopped(encode: Callable[[], bytes]) -> bytes:
+    control.check()
+    return encode()
 
 
 def pixels_of(images: Any) -> list[Pixels]:

@@ -105,6 +105,7 @@ class VAEEncodeTiled:
     def encode(
         self, vae: Any, pixels: torch.Tensor, tile_size: int, overlap: int, temporal_size: int = 64, temporal_overlap: int = 8
     ) -> tuple[Latent]:
+        overlap = overlap if overlap < tile_size // 2 else tile_size // 4  # one of the three tilings has half the side
         samples = vae.encode_tiled(
             pixels[..., :3], tile_x=tile_size, tile_y=tile_size, overlap=overlap, tile_t=temporal_size, overlap_t=temporal_overlap
         )

@@ -22,7 +22,7 @@ from comfy.nodes.registry import NodeRegistry
 from comfy.web.listen import browser_url, ready_lines
 from server import BinaryEventTypes, PromptServer
 from tests.unit.web.helpers import Site, graph, with_site
-from tests.unit.web.test_websocket import connect, received
+from tests.unit.web.sockets import connect, received
 
 ON_0 = {"X-TARGET-GPU": "0"}
 PACK_NAMES = (

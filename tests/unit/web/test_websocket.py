@@ -1,85 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from typing import Any
 
 import aiohttp
 import pytest
 
-from comfy_execution.events import Audience, BinaryMessage, Message, PreviewImage
-from comfy_execution.scheduler import RunningView
+from comfy_execution.events import Audience, BinaryMessage, Message
 from tests.unit.web.helpers import Site, graph, with_site
-
-FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
-Socket = aiohttp.ClientWebSocketResponse
-
-
-async def text(ws: Socket) -> dict[str, Any]:
-    """The next message, which must be text, within the test's time."""
-    message = await ws.receive(20)
-    assert message.type is aiohttp.WSMsgType.TEXT, message
-    value: dict[str, Any] = json.loads(message.data)
-    return value
-
-
-async def connect(site: Site, sid: str | None, path: str = "/ws", flags: bool = False) -> Socket:
-    """A socket that has read its first status, and negotiated flags when asked."""
-    ws = await site.http.ws_connect(path, params={} if sid is None else {"clientId": sid})
-    first = await text(ws)
-    assert first["type"] == "status"
-    if flags:
-        await ws.send_json(FLAGS)
-        assert (await text(ws))["type"] == "feature_flags"
-    return ws
-
-
-async def received(site: Site, *sockets: Socket) -> list[list[Any]]:
-    """What each socket got up to now: text as (type, data), binary as bytes. Sends a last event to find the end."""
-    site.server.send_sync("end", {})
-    found = []
-    for ws in sockets:
-        mine: list[Any] = []
-        while True:
-            message = await ws.receive(20)
-            if message.type is aiohttp.WSMsgType.BINARY:
-                mine.append(message.data)
-                continue
-            assert message.type is aiohttp.WSMsgType.TEXT, message
-            value = json.loads(message.data)
-            if value["type"] == "end":
-                break
-            mine.append((value["type"], value["data"]))
-        found.append(mine)
-    return found
-
-
-def preview(prompt_id: str, client_id: str | None) -> PreviewImage:
-    return PreviewImage(b"PIC", "image/jpeg", "2.0", "2", "2", "2", prompt_id, client_id, 0)
-
-
-def running(site: Site, *jobs: tuple[str, str, str | None]) -> None:
-    """Pretend that these (prompt_id, node_id, client_id) run."""
-
-    def running_of(client_id: str | None) -> list[RunningView]:
-        return [RunningView(prompt_id, node, 0) for prompt_id, node, owner in jobs if owner == client_id]
-
-    site.house.scheduler.running_of = running_of  # type: ignore[method-assign, assignment]
-
-
-def step(site: Site, event: PreviewImage) -> None:
-    """What a sampler's step sends: the preview, then its progress."""
-    site.server.hub.publish(event)
-    site.server.hub.publish(Message("progress", {"prompt_id": event.prompt_id}, Audience.OWNER_OR_ALL, event.client_id))
-
-
-async def pictures(site: Site, *sockets: Socket) -> list[list[bytes]]:
-    """The binary frames that each socket got up to now."""
-    return [[item for item in mine if isinstance(item, bytes)] for mine in await received(site, *sockets)]
-
-
-LEGACY = bytes.fromhex("0000000100000001") + b"PIC"
+from tests.unit.web.sockets import FLAGS, connect, preview, received, running, step, text
 
 
 @pytest.mark.parametrize("path", ["/ws", "/api/ws"])
@@ -217,78 +147,6 @@ def test_a_jobs_events_come_in_order_and_history_is_there_before_the_last_status
             ("executing", None),
         ]
         assert list(await site.json("GET", "/history/p")) == ["p"]
-
-    with_site(test)
-
-
-def test_previews_take_the_form_that_the_client_negotiated() -> None:
-    async def test(site: Site) -> None:
-        old, new = await connect(site, "old"), await connect(site, "new", flags=True)
-        running(site, ("p", "2", "old"), ("q", "2", "new"))
-        step(site, preview("p", "old"))
-        step(site, preview("q", "new"))
-        got_old, got_new = await pictures(site, old, new)
-        assert got_old == [LEGACY]
-        (frame,) = got_new
-        length = int.from_bytes(frame[4:8], "big")
-        assert (frame[:4], frame[8 + length :]) == (b"\0\0\0\4", b"PIC")
-        assert json.loads(frame[8 : 8 + length]) == {
-            "node_id": "2.0",
-            "prompt_id": "q",
-            "display_node_id": "2",
-            "parent_node_id": "2",
-            "real_node_id": "2",
-            "image_type": "image/jpeg",
-        }
-
-    with_site(test)
-
-
-def test_a_preview_comes_before_the_progress_with_metadata_and_after_it_without() -> None:
-    async def test(site: Site) -> None:
-        old, new = await connect(site, "old"), await connect(site, "new", flags=True)
-        running(site, ("p", "2", "old"), ("q", "2", "new"))
-        for _ in range(2):
-            step(site, preview("p", "old"))
-            step(site, preview("q", "new"))
-        got = await received(site, old, new)
-        kinds = [["preview" if isinstance(item, bytes) else item[0] for item in mine] for mine in got]
-        assert kinds == [["progress", "preview"] * 2, ["preview", "progress"] * 2]
-
-    with_site(test)
-
-
-def test_a_legacy_preview_is_never_ambiguous() -> None:
-    async def test(site: Site) -> None:
-        old, other = await connect(site, "old"), await connect(site, "other")
-        running(site, ("p", "2", "old"), ("q", "2", "old"))
-        step(site, preview("p", "old"))  # two jobs of one client: which one?
-        assert await pictures(site, old, other) == [[], []]
-        running(site, ("q", "2", "old"))
-        step(site, preview("p", "old"))  # of a job that is over, while another runs
-        assert await pictures(site, old, other) == [[], []]
-        running(site, ("p", "2", "old"))
-        step(site, preview("p", "old"))
-        running(site, ("q", "2", "old"))  # the next job started before the loop came to it
-        assert await pictures(site, old, other) == [[LEGACY], []]
-        running(site, ("q", "2", "old"), ("anon", "2", None))
-        step(site, preview("anon", None))  # would be taken for a picture of q
-        assert await pictures(site, old, other) == [[], [LEGACY]]
-        running(site, ("anon", "2", None), ("anon2", "2", None))
-        step(site, preview("anon", None))
-        assert await pictures(site, old, other) == [[], []]
-
-    with_site(test)
-
-
-def test_pictures_that_a_node_sends_are_never_dropped_however_quickly_they_come() -> None:
-    async def test(site: Site) -> None:
-        ws = await connect(site, "a")
-        running(site, ("p", "2", "a"))
-        event = PreviewImage(b"PNG", "image/png", "2", "2", None, "2", "p", "a", 0)
-        for _ in range(20):  # all before the writer gets its turn
-            step(site, event)
-        assert await pictures(site, ws) == [[bytes.fromhex("0000000100000002") + b"PNG"] * 20]
 
     with_site(test)
 

@@ -8,11 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from aiohttp.web_urldispatcher import StaticResource
 
-from comfy.config import build_parser
+from comfy.config import Config, build_parser
+from comfy.nodes.registry import NodeRegistry
+from server import PromptServer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 DOCS = sorted(path for pattern in ("*.md", "docs/**/*.md", "custom_nodes/README.md", "models/**/*.md") for path in ROOT.glob(pattern))
 
 
@@ -80,3 +84,19 @@ def test_requirements_are_exact() -> None:
     loose = [line for line in lines if line and not pin.fullmatch(line)]
     assert loose == ["torch", "-r requirements.txt"]  # torch is pinned in constraints.txt
     assert "torch==2.13.0" in lines
+
+
+def test_every_route_is_in_architecture_and_every_route_there_exists() -> None:
+    server = PromptServer(Config(), NodeRegistry())
+    server.add_routes()
+    served = {
+        (route.method, re.sub(r":[^}]*}", "}", resource.canonical))
+        for resource in server.app.router.resources()
+        for route in resource
+        if route.method not in ("HEAD", "OPTIONS", "*") and not isinstance(resource, StaticResource)
+    }
+    served = {(method, path) for method, path in served if not path.startswith("/api/") and path != "/{path}"}
+    told = set()
+    for methods, paths in re.findall(r"^\| ([A-Z, ]+) \| (`/[^|]*) \|", ARCHITECTURE, re.MULTILINE):
+        told |= {(method, path) for method in methods.split(", ") for path in re.findall(r"`([^`]+)`", paths)}
+    assert told == served

@@ -1,4 +1,4 @@
-"""Patches, replacements and control residuals act at their places in the UNet (contract: custom-nodes.md section 6, models.md section 4)."""
+"""Patches, replacements and control residuals act at their places in the UNet (contract: custom-nodes.md 6, models.md 4)."""
 
 from __future__ import annotations
 

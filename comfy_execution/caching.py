@@ -109,6 +109,10 @@ class ExecutionCache:
         entry = self._entry(node_id)
         return None if entry is None else entry.outputs
 
+    def has(self, node_id: str) -> bool:
+        """Whether the outputs of a node of the prompt are there."""
+        return self.outputs(node_id) is not None
+
     def ui(self, node_id: str) -> dict[str, Any] | None:
         """The UI result of a node of the prompt, or None."""
         entry = self._entry(node_id)

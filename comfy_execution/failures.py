@@ -90,6 +90,8 @@ class Failure:
 
         inputs  the node's inputs as lists of elements, when they were built already
         """
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+            error = error.__cause__  # what Python makes of a StopIteration that leaves a coroutine
         out_of_memory = is_out_of_memory(error)
         return cls(
             interrupted=isinstance(error, Interrupted),

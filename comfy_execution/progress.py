@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,8 @@ import comfy.control
 from comfy_execution.events import Audience, Event, Message, PreviewImage
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.utils import get_executing_context
+
+log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 95
 PNG_LEVEL = 1
@@ -239,7 +242,11 @@ class Publisher(ProgressHandler):
         self._publish(Message(name, data, Audience.OWNER_OR_ALL, control.client_id, self._registry.prompt_id, control.lane))
 
     def _send_preview(self, node_id: str, preview: Any) -> None:
-        data, mime = encode_preview(preview)
+        try:
+            data, mime = encode_preview(preview)
+        except Exception as error:  # a picture on the way must not cost the job
+            log.warning("node %s: its preview could not be encoded: %s", node_id, error)
+            return
         control = self._control
         identity = self._identity(node_id)
         self._publish(PreviewImage(image=data, image_type=mime, client_id=control.client_id, lane=control.lane, **identity))

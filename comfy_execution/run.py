@@ -53,7 +53,7 @@ class JobRun:
         self.masker = Masker(job.secrets.values())
         self.changes = Changes(job.prompt_id, dynprompt, classes, rng)
         self.signatures = Signatures(dynprompt, classes, self.changes.value)
-        self.order = ExecutionList(dynprompt, classes, self._is_cached)
+        self.order = ExecutionList(dynprompt, classes, cache.has)  # not our own method: that would be a cycle
         self._parked: dict[str, list[Any]] = {}  # asynchronous node -> results and tasks of its calls
         self._expanded: dict[str, Sequence[CallResult]] = {}  # expanding node -> what its calls gave
         self._inputs: Mapping[str, Sequence[Any]] | None = None  # of the node that is called now
@@ -84,7 +84,7 @@ class JobRun:
         self.control.check()
         await self.changes.compute(submitted)
         self.cache.begin(self.dynprompt, {node_id: self.signatures.key(node_id) for node_id in submitted}, self.job.outputs)
-        self.reports.cached([node_id for node_id in submitted if self._is_cached(node_id)])
+        self.reports.cached([node_id for node_id in submitted if self.cache.has(node_id)])
         for output in self.job.outputs:
             self.order.add_node(output)
 
@@ -92,14 +92,11 @@ class JobRun:
         candidates = (named, self._at, self.changes.at, *self._parked, *self.job.outputs, *self.dynprompt.original_prompt)
         return next((node_id for node_id in candidates if node_id is not None and self.dynprompt.has_node(node_id)), "")
 
-    def _is_cached(self, node_id: str) -> bool:
-        return self.cache.outputs(node_id) is not None
-
     async def _advance(self, node_id: str) -> None:
         """Take the node one step further: to its end, or until it waits for something."""
         self._inputs = None
         node_class = self.classes.of(self.dynprompt.get_node(node_id))
-        if self._is_cached(node_id):
+        if self.cache.has(node_id):
             self.reports.executed(node_id, self.cache.ui(node_id))
             self._leave(node_id)
         elif node_id in self._expanded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email.message
 import io
 import json
 import os
@@ -72,11 +73,22 @@ async def read_form(request: web.Request) -> Form:
                 raise BadRequest("A part of the form is nested or encoded.")
             data = await _read_part(part, left)
             left -= len(data)
-            if part.name is not None:
-                fields.setdefault(part.name, data.decode() if part.filename is None else Part(part.filename, data))
+            field, file_name = _names(part)
+            if field is not None:
+                fields.setdefault(field, data.decode() if file_name is None else Part(file_name, data))
     except (ValueError, AssertionError, LookupError, RuntimeError, web.RequestPayloadError) as error:
         raise BadRequest("The multipart body cannot be read.") from error
     raise BadRequest("The form has too many fields.", limit=MAX_FIELDS)
+
+
+def _names(part: BodyPartReader) -> tuple[str | None, str | None]:
+    """(field, file name) of a part. aiohttp gives up on names with several semicolons, the standard library does not."""
+    if part.name is not None:
+        return part.name, part.filename
+    message = email.message.Message()
+    message["Content-Disposition"] = part.headers.get("Content-Disposition", "")
+    field, file_name = message.get_param("name", header="Content-Disposition"), message.get_filename()
+    return (field if isinstance(field, str) else None), (None if file_name is None else file_name.lstrip("/\\"))
 
 
 async def _read_part(part: BodyPartReader, limit: int) -> bytes:

@@ -48,7 +48,9 @@ def read_metadata(path: str) -> dict[str, Any] | None:
         with open(path, "rb") as file:
             head = file.read(8)
             length = int.from_bytes(head, "little")
-            if len(head) == 8 and length > MAX_METADATA_BYTES:
+            if len(head) < 8:
+                raise ValueError("too short")
+            if length > MAX_METADATA_BYTES:
                 return None
             header = json.loads(file.read(length))
     except FileNotFoundError:

@@ -39,6 +39,7 @@ ROUTES = (
 EXPECTED = {200, 204, 206, 400, 403, 404, 405, 409, 422}
 
 
+@pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionHeader")
 @pytest.mark.parametrize("seed", range(4))
 def test_random_names_get_typed_answers_and_stay_inside(tmp_path, seed):
     base = tmp_path / "base"

@@ -91,6 +91,7 @@ def test_metadata(server):
         ("checkpoints?filename=a%00.safetensors", 404),
         ("checkpoints?filename=empty.safetensors", 422),
         ("checkpoints?filename=short.safetensors", 422),
+        ("checkpoints?filename=six.safetensors", 422),
         ("checkpoints?filename=text.safetensors", 404),
         ("checkpoints?filename=list.safetensors", 404),
         ("checkpoints?filename=deep.safetensors", 422),
@@ -102,6 +103,7 @@ def test_metadata_that_is_absent_or_broken_is_typed(server, tmp_path, query, sta
     folder = tmp_path / "models" / "checkpoints"
     put(folder / "empty.safetensors", b"")
     put(folder / "short.safetensors", (50).to_bytes(8, "little") + b"{")
+    put(folder / "six.safetensors", b"broken")
     put(folder / "text.safetensors", b"this is no model file at all")
     put(folder / "list.safetensors", (2).to_bytes(8, "little") + b"[]")
     put(folder / "deep.safetensors", (100_000).to_bytes(8, "little") + b"[" * 100_000)

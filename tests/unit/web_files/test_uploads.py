@@ -99,6 +99,13 @@ def test_file_name_with_a_folder_creates_it(server, tmp_path):
     assert (tmp_path / "input" / "new" / "a.png").read_bytes() == b"1"
 
 
+@pytest.mark.filterwarnings("ignore::aiohttp.multipart.BadContentDispositionHeader")
+@pytest.mark.parametrize("name", ["a;b.png", "a;b;c.png", "a; b; c.png", "a=b;c=d;e.png", "日;本;.png", "100%.png", "a'b (1).png"])
+def test_odd_names_are_kept(server, tmp_path, name):
+    assert post(server, form(b"1", name))[1]["name"] == name
+    assert (tmp_path / "input" / name).read_bytes() == b"1"
+
+
 def test_broken_multipart_is_a_typed_400(server):
     async def story(client):
         headers = {"Content-Type": "multipart/form-data; boundary=x"}

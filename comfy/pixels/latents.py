@@ -171,3 +171,15 @@ def repeated_batch_index(batch_index: Sequence[int], amount: int) -> list[int]:
     """The noise numbers of a batch repeated `amount` times: each copy is moved by the span of the first."""
     span = max(batch_index) - min(batch_index) + 1
     return [index + copy * span for copy in range(amount) for index in batch_index]
+
+
+def empty_video(
+    width: int, height: int, length: int, batch_size: int, channels: int, ratio: tuple[int, int, int], device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Zeros (batch_size, channels, frames, height / ratio, width / ratio) for a video of `length` frames.
+
+    ratio  pixels per latent cell along time, height and width; time gives floor((length + r - 1) / r) latent frames
+    (goldens README, section F)
+    """
+    frames = (length + ratio[0] - 1) // ratio[0]
+    return torch.zeros((batch_size, channels, frames, height // ratio[1], width // ratio[2]), device=device)

@@ -16,52 +16,65 @@ def unescape_important(text: str) -> str:
     return text.replace(_CLOSE, ")").replace(_OPEN, "(")
 
 
-def parse_parentheses(text: str) -> list[str]:
-    """Cut `text` at its outermost balanced groups, parentheses kept: `a (b (c))` -> `a `, `(b (c))`.
+def _groups(text: str) -> tuple[dict[int, int], int]:
+    """(place of each balanced `(` -> place of its `)`, place of the first `(` without one, or the text's length).
 
-    A `)` without its `(` is text; so is everything from a `(` without its `)` to the end.
+    A `)` without its `(` is text; so is everything from the first `(` without its `)` to the end.
     """
-    parts: list[str] = []
-    begin = depth = 0
+    open_places: list[int] = []
+    found: dict[int, int] = {}
     for i, char in enumerate(text):
         if char == "(":
-            if depth == 0 and i > begin:
-                parts.append(text[begin:i])
-                begin = i
-            depth += 1
-        elif char == ")" and depth > 0:
-            depth -= 1
-            if depth == 0:
-                parts.append(text[begin : i + 1])
-                begin = i + 1
-    return parts + ([text[begin:]] if begin < len(text) else [])
+            open_places.append(i)
+        elif char == ")" and open_places:
+            found[open_places.pop()] = i
+    rest = open_places[0] if open_places else len(text)
+    return {begin: end for begin, end in found.items() if begin < rest}, rest
 
 
-def _balanced(part: str) -> bool:
-    """Whether a part of `parse_parentheses` is a group."""
-    return part.startswith("(") and part.endswith(")") and part.count("(") == part.count(")")
+def _weight_of(text: str, begin: int, end: int, outer: float) -> tuple[float, int]:
+    """(weight, end of the text) of the group between the parentheses at `begin` and `end`.
+
+    The number stands after the group's last colon, which is not its first character; behind nested groups, if there are any.
+    """
+    colon = text.rfind(":", max(begin + 2, text.rfind(")", begin, end) + 1), end)
+    if colon >= 0:
+        try:
+            return float(text[colon + 1 : end]), colon
+        except ValueError:
+            pass
+    return outer * 1.1, end
 
 
 def token_weights(text: str, current_weight: float) -> list[tuple[str, float]]:
-    """`text` as (piece, weight) in order, nested groups resolved. Any string is valid.
+    """`text` as (piece, weight) in order, nested groups resolved. Any string is valid; time grows with its length alone.
 
     A group multiplies the weight by 1.1; one that ends in a colon (not its first character) and a number has that
     number for its weight, whatever is around it.
     """
+    groups, rest = _groups(text)
     pieces: list[tuple[str, float]] = []
-    for part in parse_parentheses(text):
-        if not _balanced(part):
-            pieces.append((part, current_weight))
-            continue
-        inner, weight = part[1:-1], current_weight * 1.1
-        colon = inner.rfind(":")
-        if colon > 0:
-            try:
-                weight = float(inner[colon + 1 :])
-                inner = inner[:colon]
-            except ValueError:
-                pass
-        pieces += token_weights(inner, weight)
+    inside: list[tuple[int, int, float]] = [(len(text), len(text), current_weight)]  # end, end of the text, weight
+    begin = 0
+
+    def flush(end: int) -> None:
+        if end > begin:
+            pieces.append((text[begin:end], inside[-1][2]))
+
+    for i in range(len(text)):
+        if i in groups:
+            flush(i)
+            weight, text_end = _weight_of(text, i, groups[i], inside[-1][2])
+            inside.append((groups[i], text_end, weight))
+            begin = i + 1
+        elif i == inside[-1][0]:
+            flush(inside[-1][1])
+            inside.pop()
+            begin = i + 1
+        elif i == rest:
+            flush(i)
+            begin = i
+    flush(len(text))
     return pieces
 
 

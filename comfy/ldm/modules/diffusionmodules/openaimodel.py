@@ -62,6 +62,8 @@ def forward_timestep_embed(
             x = layer(x, emb)
         elif isinstance(layer, SpatialTransformer):
             x = layer(x, context, transformer_options)
+            if isinstance(transformer_options, dict) and "transformer_index" in transformer_options:
+                transformer_options["transformer_index"] += 1  # packs tell the spatial transformers apart by it
         elif isinstance(layer, Upsample):
             x = layer(x, output_shape=output_shape)
         else:

@@ -66,13 +66,14 @@ def last_number(folder: str, name: str) -> int:
 
     Entries starting with `<name>_` count, whatever follows the digits; `%batch_num%` in `name` stands for any number.
     """
-    wanted = r"\d+".join(re.escape(os.path.normcase(part)) for part in name.split(BATCH_NUM))
-    pattern = re.compile(wanted + r"_([0-9]+)(?:_|$)")
     try:
-        found = (pattern.match(os.path.normcase(entry)) for entry in os.listdir(folder))
-        return max((int(match[1]) for match in found if match), default=0)
+        listed = "/" + "/".join(os.listdir(folder))  # one pass of the regex engine: a long listing must not hold the interpreter
     except FileNotFoundError:
         return 0
+    if os.name == "nt":
+        name, listed = name.lower(), listed.lower()
+    wanted = "[0-9]+".join(re.escape(part) for part in name.split(BATCH_NUM))
+    return max(map(int, re.findall(rf"/{wanted}_([0-9]+)(?=_|/|\Z)", listed)), default=0)
 
 
 @dataclass(eq=False)

@@ -22,12 +22,13 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.job import Job, JobState
 from comfy_execution.node_class import NodeClasses
 from comfy_execution.progress import Publisher, job_progress
+from comfy_execution.queue import PromptQueue
 from comfy_execution.reports import Reports
 from comfy_execution.rng import GlobalRng
 from comfy_execution.run import JobRun
 from comfy_execution.validation import validate_node_input, validate_prompt
 
-__all__ = ["DuplicateNodeError", "ExecutionBlocker", "PromptExecutor", "validate_node_input", "validate_prompt"]
+__all__ = ["DuplicateNodeError", "ExecutionBlocker", "PromptExecutor", "PromptQueue", "validate_node_input", "validate_prompt"]
 
 log = logging.getLogger(__name__)
 

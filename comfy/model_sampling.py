@@ -15,7 +15,7 @@ from comfy.sampling.parameterization import (
     flux_shift,
     zero_terminal_snr,
 )
-from comfy.sampling.prediction import CONST, COSMOS_RFLOW, EDM, EPS, LCM, V_PREDICTION, X0
+from comfy.sampling.prediction import CONST, COSMOS_RFLOW, EDM, EPS, IMG_TO_IMG, LCM, V_PREDICTION, X0
 
 time_snr_shift = flow_shift
 rescale_zero_terminal_snr_sigmas = zero_terminal_snr
@@ -31,6 +31,7 @@ __all__ = [
     "COSMOS_RFLOW",
     "EDM",
     "EPS",
+    "IMG_TO_IMG",
     "LCM",
     "V_PREDICTION",
     "X0",

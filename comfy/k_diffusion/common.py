@@ -74,7 +74,10 @@ class Run:
 
 
 class Clock:
-    """The half log-SNR of one family: VE (alpha = 1) or flow (alpha = 1 - sigma)."""
+    """The half log-SNR of one family: VE (alpha = 1) or flow (alpha = 1 - sigma).
+
+    In float32: a sigma between two of the list is a time on the Brownian path, where the last bits make another path.
+    """
 
     def __init__(self, flow: bool, percent_to_sigma: Callable[[float], float] | None = None) -> None:
         self.flow = flow
@@ -86,13 +89,13 @@ class Clock:
 
     def lam(self, sigma: float) -> float:
         """ln(alpha / sigma); minus infinity at a flow's sigma 1."""
-        if self.flow and sigma >= 1.0:
-            return -math.inf
-        return math.log(self.alpha(sigma) / sigma)
+        now = torch.tensor(sigma, dtype=torch.float32)
+        return float(-now.logit() if self.flow else -now.log())
 
     def sigma(self, lam: float) -> float:
         """The inverse of `lam`."""
-        return 1.0 / (1.0 + math.exp(lam)) if self.flow else math.exp(-lam)
+        now = -torch.tensor(lam, dtype=torch.float32)
+        return float(now.sigmoid() if self.flow else now.exp())
 
     def below_one(self, sigmas: list[float]) -> list[float]:
         """A copy whose first sigma has a finite half log-SNR: a flow's 1 is replaced by the sigma of 0.01 percent."""

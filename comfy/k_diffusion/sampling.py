@@ -9,6 +9,13 @@ A pack that sets `sample_<name>` here and adds the name to `comfy.samplers.KSamp
 """
 
 from comfy.k_diffusion.common import append_dims, get_ancestral_step, to_d
+from comfy.k_diffusion.deis import (
+    sample_deis,
+)
+from comfy.k_diffusion.dpm_solver import (
+    sample_dpm_adaptive,
+    sample_dpm_fast,
+)
 from comfy.k_diffusion.dpmpp import (
     sample_dpmpp_2m,
     sample_dpmpp_2m_cfg_pp,
@@ -22,6 +29,48 @@ from comfy.k_diffusion.euler import (
     sample_euler_ancestral_cfg_pp,
     sample_euler_cfg_pp,
     sample_lcm,
+)
+from comfy.k_diffusion.heun import (
+    sample_dpm_2,
+    sample_dpm_2_ancestral,
+    sample_heun,
+    sample_heunpp2,
+)
+from comfy.k_diffusion.multistep import (
+    sample_ipndm,
+    sample_ipndm_v,
+    sample_lms,
+)
+from comfy.k_diffusion.res import (
+    sample_gradient_estimation,
+    sample_gradient_estimation_cfg_pp,
+    sample_res_multistep,
+    sample_res_multistep_ancestral,
+    sample_res_multistep_ancestral_cfg_pp,
+    sample_res_multistep_cfg_pp,
+)
+from comfy.k_diffusion.sa_solver import (
+    sample_sa_solver,
+    sample_sa_solver_pece,
+)
+from comfy.k_diffusion.sde import (
+    sample_dpmpp_2m_sde,
+    sample_dpmpp_2m_sde_gpu,
+    sample_dpmpp_2m_sde_heun,
+    sample_dpmpp_2m_sde_heun_gpu,
+    sample_dpmpp_3m_sde,
+    sample_dpmpp_3m_sde_gpu,
+    sample_dpmpp_sde,
+    sample_dpmpp_sde_gpu,
+)
+from comfy.k_diffusion.seeds import (
+    sample_er_sde,
+    sample_seeds_2,
+    sample_seeds_3,
+)
+from comfy.k_diffusion.uni_pc import (
+    sample_uni_pc,
+    sample_uni_pc_bh2,
 )
 from comfy.replaceable import write_through
 from comfy.sampling.curves import append_zero
@@ -46,15 +95,46 @@ __all__ = [
     "get_sigmas_polyexponential",
     "get_sigmas_vp",
     "sample_ddpm",
+    "sample_deis",
+    "sample_dpm_2",
+    "sample_dpm_2_ancestral",
+    "sample_dpm_adaptive",
+    "sample_dpm_fast",
     "sample_dpmpp_2m",
     "sample_dpmpp_2m_cfg_pp",
+    "sample_dpmpp_2m_sde",
+    "sample_dpmpp_2m_sde_gpu",
+    "sample_dpmpp_2m_sde_heun",
+    "sample_dpmpp_2m_sde_heun_gpu",
     "sample_dpmpp_2s_ancestral",
     "sample_dpmpp_2s_ancestral_cfg_pp",
+    "sample_dpmpp_3m_sde",
+    "sample_dpmpp_3m_sde_gpu",
+    "sample_dpmpp_sde",
+    "sample_dpmpp_sde_gpu",
+    "sample_er_sde",
     "sample_euler",
     "sample_euler_ancestral",
     "sample_euler_ancestral_cfg_pp",
     "sample_euler_cfg_pp",
+    "sample_gradient_estimation",
+    "sample_gradient_estimation_cfg_pp",
+    "sample_heun",
+    "sample_heunpp2",
+    "sample_ipndm",
+    "sample_ipndm_v",
     "sample_lcm",
+    "sample_lms",
+    "sample_res_multistep",
+    "sample_res_multistep_ancestral",
+    "sample_res_multistep_ancestral_cfg_pp",
+    "sample_res_multistep_cfg_pp",
+    "sample_sa_solver",
+    "sample_sa_solver_pece",
+    "sample_seeds_2",
+    "sample_seeds_3",
+    "sample_uni_pc",
+    "sample_uni_pc_bh2",
     "to_d",
 ]
 

@@ -69,6 +69,13 @@ class X0(EPS):
         return model_output
 
 
+class IMG_TO_IMG(X0):
+    """The clean latent from an input that is no noisy one and stays as it is. He et al. 2024, arXiv:2409.18124."""
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        return noise
+
+
 class LCM(EPS):
     """Noise prediction under the boundary condition of consistency models. Luo et al. 2023, arXiv:2310.04378, eq. 8."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import operator
 import pickle
 from typing import Any
 
@@ -295,3 +296,13 @@ def test_every_version_exports_the_same_names(version: str) -> None:
     module = __import__(f"comfy_api.{version}", fromlist=["io"])
     for name in ("ComfyAPI", "ComfyAPISync", "ComfyExtension", "Input", "InputImpl", "Types", "io", "ui", "comfy_io"):
         assert hasattr(module, name), name
+
+
+def test_names_of_types_for_old_nodes_compare_permissively() -> None:
+    from comfy.comfy_types import IO, CheckLazyMixin
+
+    pairs = [(IO.ANY, "MASK"), ("MASK", IO.ANY), (IO.NUMBER, "INT"), (IO.IMAGE, "MASK")]
+    assert [operator.ne(left, right) for left, right in pairs] == [False, False, False, True]
+    assert IO.IMAGE == "IMAGE"
+    assert json.dumps([IO.IMAGE, f"{IO.IMAGE}"]) == '["IMAGE", "IMAGE"]'
+    assert CheckLazyMixin().check_lazy_status(a=None, b=1) == ["a"]

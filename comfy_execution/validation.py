@@ -101,7 +101,14 @@ def _select_outputs(prompt: Mapping[str, Any], classes: NodeClasses, targets: It
     if targets is not None and (isinstance(targets, str) or not isinstance(targets, Iterable)):
         raise _invalid("Cannot execute because partial_execution_targets is not a list of node ids.")
     wanted = None if targets is None else {target for target in targets if isinstance(target, str)}
-    selected = [node_id for node_id, node in prompt.items() if classes.of(node).is_output and (wanted is None or node_id in wanted)]
+    selected = []
+    for node_id, node in prompt.items():
+        try:
+            is_output = classes.of(node).is_output
+        except Exception as error:  # a V3 class says it in code of its own
+            raise _invalid(f"Cannot execute because node {node['class_type']} cannot describe itself: {error}", node_id) from error
+        if is_output and (wanted is None or node_id in wanted):
+            selected.append(node_id)
     return sorted(selected, key=_number_first)
 
 

@@ -27,7 +27,7 @@ NODES = st.fixed_dictionaries({"class_type": KINDS, "inputs": st.dictionaries(NA
 PROMPTS = st.dictionaries(IDS, NODES | NODES | NODES | JSON, max_size=5)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(prompt=PROMPTS | JSON, targets=st.none() | st.lists(IDS, max_size=3) | JSON)
 def test_any_json_is_a_valid_prompt_or_told_why_not(prompt: Any, targets: Any) -> None:
     sent = json.dumps(prompt)
@@ -49,7 +49,7 @@ def test_any_json_is_a_valid_prompt_or_told_why_not(prompt: Any, targets: Any) -
     assert json.dumps(prompt) == sent
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(prompt=PROMPTS, outputs=st.lists(IDS, min_size=1, max_size=3))
 def test_an_executor_ends_every_job_even_if_nobody_validated_it(prompt: Any, outputs: list[str]) -> None:
     bench = Bench()

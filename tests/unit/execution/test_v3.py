@@ -101,6 +101,18 @@ def test_the_validators_text_is_told() -> None:
     assert caught.value.node_errors["1"]["errors"][0]["details"] == "n - five"
 
 
+def test_a_class_that_cannot_describe_itself_is_told() -> None:
+    class Broken(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            raise ValueError("no schema today")
+
+    with pytest.raises(PromptInvalid) as caught:
+        validate({"1": node("Broken", n=5)}, classes={"Broken": Broken})
+    assert caught.value.error["message"].endswith("cannot describe itself: no schema today")
+    assert caught.value.error["details"] == "Node ID '#1'"
+
+
 def test_a_class_cannot_keep_state(bench: Bench) -> None:
     ran = bench.run({"1": node("Whole", n=2)})
     assert (ran.result.state, ran.error["exception_type"]) == (JobState.FAILED, "AttributeError")

@@ -6,7 +6,6 @@ module, so what a custom node assigns inside one stays there (parallel-hazards.m
 
 from __future__ import annotations
 
-import copy
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
@@ -103,7 +102,8 @@ class ModelPatcher(PatcherMoments):
 
     def clone(self) -> Any:
         """An equal handle whose patches and options can be changed alone. Callbacks of the kind on_clone see both."""
-        other = copy.copy(self)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
         for name in ("patches", "object_patches", "backup", "object_patches_backup", "hook_patches", "attachments"):
             setattr(other, name, dict(getattr(self, name)))
         for name in ("model_options", "callbacks", "wrappers", "injections", "additional_models"):

@@ -43,6 +43,7 @@ def test_handles_pickle_small_without_weights_and_do_the_same_after_it(checkpoin
         before = results(checkpoint)
         text = pickle.dumps(checkpoint)  # after use: nothing of the lane goes with them
     assert len(text) < 10_000
+    assert b"_rebuild_tensor" not in text
     with cpu_context().activate():
         for mine, other in zip(before, results(pickle.loads(text))):
             assert torch.equal(mine, other)
@@ -250,10 +251,11 @@ def test_sizes(checkpoint: Checkpoint) -> None:
 
 
 def test_a_plain_module_can_be_held(checkpoint: Checkpoint) -> None:
-    holder = ModelPatcher(nn.Linear(2, 3), torch.device("cpu"), torch.device("cpu"))
+    holder = ModelPatcher(nn.Linear(2, 3), torch.device("meta"), torch.device("cpu"))
     assert holder.model_size() == 9 * 4
     assert holder.clone().model is holder.model
     assert holder.is_clone(holder.clone())
+    assert holder.clone().load_device == torch.device("meta")
 
 
 def test_another_handle_from_the_model_of_one(checkpoint: Checkpoint) -> None:

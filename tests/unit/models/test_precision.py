@@ -43,7 +43,7 @@ def results(checkpoint: Checkpoint) -> list[Any]:
         model.model.apply_model(X, SIGMA, c_crossattn=CONTEXT, control=control),
         cond,
         pooled,
-        vae.decode(X),
+        vae.decode(X[:1, :, :3, :3]),
         vae.encode(hashed((1, 16, 24, 3), 3).abs()),
     ]
 

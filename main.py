@@ -23,6 +23,7 @@ from comfy.compat import loader
 from comfy.config import PROGRAM_DIR, Config
 from comfy.config import load as load_config
 from comfy.errors import ConfigError
+from comfy.web import logbuffer
 
 if TYPE_CHECKING:  # both import torch, which waits for the prestartup scripts
     from comfy.device.context import DeviceContext
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> int:
         config = load_config(argv, argv0="main.py")
         cli_args.fill(config.args)
         log_file = logs.setup(config, PROGRAM_DIR / "logs")
+        logbuffer.install()
         log.debug("log file %s", log_file)
         _environment(config)
         places = folders.configure(config)
@@ -96,8 +98,8 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack]) ->
     server = PromptServer(config, nodes.registry, places)
     for one in loader.load_packs(packs, nodes.registry):
         nodes.LOADED_MODULE_DIRS[one.pack.name] = str(one.pack.path)
-        if one.web_dir is not None:
-            nodes.EXTENSION_WEB_DIRS[one.pack.name] = str(one.web_dir)
+        nodes.EXTENSION_WEB_DIRS.update(one.web_dirs)
+    places.web_dirs = nodes.EXTENSION_WEB_DIRS
     store = MemoryJobStore()
     scheduler = Scheduler(store, multi_gpu=config.multi_gpu, default_target=config.default_target, auto_lanes=config.auto_gpus)
     for ctx in contexts:

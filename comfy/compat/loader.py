@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from comfy.compat.scan import scan
 from comfy.config import Config
 from comfy.nodes.registry import NodeRegistry
+from comfy.web.extensions import toml_web_dir
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Loaded:
     error: str | None = None
     node_names: tuple[str, ...] = ()
     seeds: bool = False
-    web_dir: Path | None = None
+    web_dirs: dict[str, str] = field(default_factory=dict)  #: name below /extensions -> folder
 
 
 def find_packs(folders: Iterable[str | Path], config: Config) -> list[Pack]:
@@ -108,7 +109,7 @@ def _load(pack: Pack, registry: NodeRegistry, builtin: frozenset[str]) -> Loaded
         if seeds:
             for name in names:
                 registry.classes[name].USES_GLOBAL_RNG = True
-        return Loaded(pack, time.monotonic() - started, None, names, seeds, _web_dir(pack, module))
+        return Loaded(pack, time.monotonic() - started, None, names, seeds, _web_dirs(pack, module))
     except BaseException as error:  # a pack may also call sys.exit while it loads
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -158,13 +159,17 @@ def _from_entrypoint(entrypoint: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return classes, titles
 
 
-def _web_dir(pack: Pack, module: ModuleType) -> Path | None:
-    named = getattr(module, "WEB_DIRECTORY", None)
-    if not isinstance(named, str):
-        return None
+def _web_dirs(pack: Pack, module: ModuleType) -> dict[str, str]:
+    """What the pack serves: its module's WEB_DIRECTORY, and the folder that its pyproject.toml names."""
+    found = {}
     home = pack.path if pack.path.is_dir() else pack.path.parent
-    folder = (home / named).resolve()
-    return folder if folder.is_dir() else None
+    named = getattr(module, "WEB_DIRECTORY", None)
+    if isinstance(named, str) and (home / named).is_dir():
+        found[pack.name] = str((home / named).resolve())
+    from_toml = toml_web_dir(str(pack.path)) if pack.path.is_dir() else None
+    if from_toml is not None:
+        found[from_toml[0]] = from_toml[1]
+    return found
 
 
 def check_devices(packs: Iterable[Pack]) -> int:

@@ -104,10 +104,18 @@ def test_prestartup_scripts_run_and_their_failure_stops_nothing(tmp_path: Path, 
     assert "(PRESTARTUP FAILED) b" in caplog.text
 
 
-def test_the_web_folder_of_a_pack_is_found(tmp_path: Path) -> None:
-    write(tmp_path, {"a/__init__.py": NODE.format(name="A") + "WEB_DIRECTORY = './js'\n", "a/js/x.js": ""})
+def test_the_web_folders_of_a_pack_are_found(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "a/__init__.py": NODE.format(name="A") + "WEB_DIRECTORY = './js'\n",
+            "a/js/x.js": "",
+            "a/pyproject.toml": "[project]\nname = 'pretty'\n[tool.comfy]\nweb = 'dist'\n",
+            "a/dist/y.js": "",
+        },
+    )
     _, loaded = load(tmp_path)
-    assert loaded[0].web_dir == tmp_path / "a" / "js"
+    assert loaded[0].web_dirs == {"a": str(tmp_path / "a" / "js"), "pretty": str(tmp_path / "a" / "dist")}
 
 
 def test_packs_that_seed_shared_generators_are_marked(tmp_path: Path) -> None:

@@ -130,10 +130,17 @@ def test_two_clients_never_see_each_others_jobs() -> None:
     with_site(test)
 
 
+def wait(event: threading.Event) -> None:
+    assert event.wait(20)
+
+
 def test_a_jobs_events_come_in_order_and_history_is_there_before_the_last_status() -> None:
     async def test(site: Site) -> None:
         ws = await connect(site, "a")
+        posted = threading.Event()
+        site.house.scheduler.all_lanes[0].queue.put_chore(lambda: wait(posted))  # the lane takes the job only when it is posted
         await site.json("POST", "/prompt", json={"prompt": graph(), "prompt_id": "p", "client_id": "a"})
+        posted.set()
         names = []
         while not names or names[-1] != ("executing", None):
             message = await text(ws)
@@ -148,7 +155,7 @@ def test_a_jobs_events_come_in_order_and_history_is_there_before_the_last_status
         ]
         assert list(await site.json("GET", "/history/p")) == ["p"]
 
-    with_site(test)
+    with_site(test, lanes=1)
 
 
 def test_a_new_socket_takes_the_sid_over_and_keeps_it_when_the_old_one_closes() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.control
+from comfy.device import context
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder
 from comfy_execution.rng import GlobalRng, Stepped
 from comfy_execution.utils import CurrentNodeContext
@@ -99,7 +100,7 @@ class Caller:
 
     def _now(self, method: Callable[..., Any], arguments: Mapping[str, Any], index: int) -> Any:
         GraphBuilder.set_default_prefix(self.node_id, index, 0)
-        with CurrentNodeContext(self.prompt_id, self.node_id, index), self.generators():
+        with CurrentNodeContext(self.prompt_id, self.node_id, index), self.generators(), _models_kept():
             return method(**arguments)
 
     async def _later(self, method: Callable[..., Coroutine[Any, Any, Any]], arguments: Mapping[str, Any], index: int) -> Any:
@@ -114,6 +115,12 @@ class Caller:
                 return Raised(error)
             except BaseException as error:  # SystemExit in a task would tear down the loop
                 return Raised(error)
+
+
+def _models_kept() -> AbstractContextManager[None]:
+    """Where a node's models stay on the lane's device, however many it brings; outside a lane there is no device."""
+    lane = context.current_or_none()
+    return lane.resident.using() if lane is not None else nullcontext()
 
 
 def _cancelled_from_outside() -> bool:

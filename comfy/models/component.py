@@ -14,6 +14,7 @@ from comfy.device.context import DeviceContext
 from comfy.errors import WeightFileInvalid
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.models.diffusers_names import vae_names
 from comfy.models.family import UNetConfig, VaeConfig
 from comfy.text_encoders.clip_text import ClipTextConfig, ClipTextModel
 from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
@@ -34,6 +35,7 @@ class Component:
     insert   what run-time names have in front of the rest of the file's name (`text_model.` for old files)
     config   structure of the network
     dtypes   in which it may compute, best first
+    layout   of the file's names: that of checkpoints (""), or "diffusers"
     """
 
     file: FileIdentity
@@ -42,6 +44,7 @@ class Component:
     config: Config
     dtypes: tuple[torch.dtype, ...]
     insert: str = ""
+    layout: str = ""
 
     def build(self) -> nn.Module:
         """The network without weights; call it under `torch.device("meta")`."""
@@ -67,7 +70,11 @@ class Component:
 
     def sources(self, index: FileIndex) -> dict[str, TensorInfo]:
         """Run-time name -> tensor of the file, whether the network has it or not."""
-        return {self.insert + name[len(self.prefix) :]: info for name, info in index.tensors.items() if name.startswith(self.prefix)}
+        found = {self.insert + name[len(self.prefix) :]: info for name, info in index.tensors.items() if name.startswith(self.prefix)}
+        if self.layout == "diffusers":
+            names = vae_names(found)
+            found = {names[name]: info for name, info in found.items()}
+        return found
 
     def module(self, ctx: DeviceContext, variant: Hashable = (), patch: Callable[[str, Tensor], Tensor] | None = None) -> nn.Module:
         """The network on `ctx`'s device, brought there when it is not; see `ResidentModels.module`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from comfy.errors import ModelUnknown, WeightFileInvalid
+from comfy.models.diffusers_names import vae_names
 from comfy.models.family import SD1, Family, UNetConfig, VaeConfig
 from comfy.text_encoders.clip_text import ClipTextConfig
 
@@ -183,10 +184,16 @@ def clip_config(names: Shapes, activation: str, projected: bool = False) -> Clip
     )
 
 
+def is_diffusers_vae(names: Shapes) -> bool:
+    """Whether a VAE, its prefix off, has the names of the diffusers layout."""
+    return "decoder.up_blocks.0.resnets.0.norm1.weight" in names
+
+
 def vae_config(names: Shapes) -> VaeConfig:
-    """Structure of an AutoencoderKL, its prefix off. Raises ModelUnknown for other VAEs, WeightFileInvalid."""
-    if "decoder.up_blocks.0.resnets.0.norm1.weight" in names:
-        names.refuse("It is a VAE in the layout of diffusers.")
+    """Structure of an AutoencoderKL, its prefix off, in either layout. Raises ModelUnknown for other VAEs, WeightFileInvalid."""
+    if is_diffusers_vae(names):
+        renamed = vae_names(names.shapes)
+        names = Shapes(names.file_name, {renamed[name]: shape for name, shape in names.shapes.items()})
     if "decoder.conv_in.weight" not in names or "encoder.conv_in.weight" not in names or "decoder.mid.block_1.mix_factor" in names:
         names.refuse("There is no VAE of the SD family in it.")
     ch = names.shape("encoder.conv_in.weight", 4)[0]

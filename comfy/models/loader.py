@@ -12,7 +12,7 @@ from comfy.errors import ModelUnknown
 from comfy.models.base import DenoiserSource
 from comfy.models.clip import CLIP, TextSource
 from comfy.models.component import Component
-from comfy.models.detect import Shapes, clip_config, detect_family, unet_prefix, vae_config
+from comfy.models.detect import Shapes, clip_config, detect_family, is_diffusers_vae, unet_prefix, vae_config
 from comfy.models.family import FAMILIES, SD1, Family, TextStream
 from comfy.models.patcher import ModelPatcher
 from comfy.models.vae import VAE, VaeSource
@@ -122,7 +122,9 @@ def _vae_of(index: FileIndex, names: Shapes, family: Family) -> VAE | None:
 
 
 def _vae(index: FileIndex, names: Shapes, prefix: str, family: Family) -> VAE:
-    component = Component(index.identity, "vae", prefix, vae_config(names.under(prefix)), family.vae_dtypes)
+    under = names.under(prefix)
+    layout = "diffusers" if is_diffusers_vae(under) else ""
+    component = Component(index.identity, "vae", prefix, vae_config(under), family.vae_dtypes, layout=layout)
     component.entries(family.vae_dtypes[0], index)
     return VAE(VaeSource(component))
 

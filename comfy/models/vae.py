@@ -17,7 +17,8 @@ from comfy.device import context
 from comfy.errors import InputUnusable, WeightFileInvalid
 from comfy.models.changes import Changes
 from comfy.models.component import Component, build_network
-from comfy.models.detect import Shapes, vae_config
+from comfy.models.detect import Shapes, is_diffusers_vae, vae_config
+from comfy.models.diffusers_names import vae_names
 from comfy.models.family import BFLOAT_FIRST, VaeConfig
 from comfy.models.patcher import ModelPatcher
 from comfy.pixels.tiling import tiled_scale
@@ -242,7 +243,11 @@ class VAE:
 
 def _from_tensors(tensors: Mapping[str, Tensor]) -> tuple[VaeConfig, nn.Module]:
     """A VAE out of tensors that a custom node read itself: it runs where they are, in float32."""
-    config = vae_config(Shapes("state dict", {name: tuple(tensor.shape) for name, tensor in tensors.items()}))
+    names = Shapes("state dict", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    config = vae_config(names)
+    if is_diffusers_vae(names):
+        renamed = vae_names(tensors)
+        tensors = {renamed[name]: tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
         network = build_network(config)
     wanted = network.state_dict()

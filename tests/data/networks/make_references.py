@@ -6,6 +6,7 @@ transformers 5.23.0, torch 2.13.0 on a CPU in float32): python -m tests.data.net
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -65,6 +66,23 @@ def vae(name: str) -> tuple[Tensor, Tensor]:
     return theirs.encode(inputs["pixels"]).latent_dist.mean, theirs.decode(inputs["latent"]).sample
 
 
+def vae_names() -> list[tuple[str, str]]:
+    """(name in a checkpoint, diffusers' name) of every tensor of the case vae_4: a marker per tensor is sent through."""
+    config = cases.VAES["vae_4"]
+    ours = cases.build("vae_4").state_dict()
+    marked = {name: torch.full_like(tensor, i) for i, (name, tensor) in enumerate(ours.items())}
+    widths = [config["ch"] * mult for mult in config["ch_mult"]]
+    theirs = AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=["DownEncoderBlock2D"] * len(widths),
+        up_block_types=["UpDecoderBlock2D"] * len(widths),
+        layers_per_block=config["num_res_blocks"],
+    )
+    converted = convert_ldm_vae_checkpoint(marked, theirs.config)
+    names = list(ours)
+    return sorted((names[int(tensor.flatten()[0])], name) for name, tensor in converted.items())
+
+
 def clip(name: str) -> dict[str, Tensor]:
     config = cases.CLIPS[name]
     kind = HfClip if config.projection_dim is None else CLIPTextModelWithProjection
@@ -102,6 +120,7 @@ def main() -> None:
         found[f"{name}/encode"], found[f"{name}/decode"] = vae(name)
     for name in cases.CLIPS:
         found |= {f"{name}/{key}": value for key, value in clip(name).items()}
+    Path(__file__).with_name("vae_names.json").write_text(json.dumps(vae_names(), indent=0) + "\n")
     save_file({k: v.contiguous() for k, v in found.items()}, Path(__file__).with_name("references.safetensors"))
 
 

@@ -109,7 +109,7 @@ def test_five_channels_in_is_no_sd1() -> None:
 
 
 def test_other_vaes_are_unknown() -> None:
-    with pytest.raises(ModelUnknown, match="diffusers"):
+    with pytest.raises(ModelUnknown, match="no VAE"):
         vae_config(Shapes("a", {"decoder.up_blocks.0.resnets.0.norm1.weight": (3,)}))
     with pytest.raises(ModelUnknown, match="no VAE"):
         vae_config(Shapes("a", {"x": (3,)}))

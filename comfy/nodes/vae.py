@@ -7,8 +7,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from comfy.errors import InputUnusable
 from comfy.nodes.conventions import Conditioning, Latent, conditioning_set_values, with_samples
 from comfy.pixels import masks
+
+
+def present(vae: Any) -> Any:
+    """The VAE itself. Raises InputUnusable for what a checkpoint without one gives."""
+    if vae is None:
+        raise InputUnusable("There is no VAE: the checkpoint holds none. Load one from a file of its own.", field="vae")
+    return vae
 
 
 def as_pictures(frames: torch.Tensor) -> torch.Tensor:
@@ -51,7 +59,7 @@ class VAEDecode:
         }
 
     def decode(self, vae: Any, samples: Latent) -> tuple[torch.Tensor]:
-        return (as_pictures(vae.decode(samples["samples"])),)
+        return (as_pictures(present(vae).decode(samples["samples"])),)
 
 
 class VAEDecodeTiled:
@@ -66,7 +74,7 @@ class VAEDecodeTiled:
     def decode(
         self, vae: Any, samples: Latent, tile_size: int, overlap: int = 64, temporal_size: int = 64, temporal_overlap: int = 8
     ) -> tuple[torch.Tensor]:
-        ratio = vae.spacial_compression_decode()
+        ratio = present(vae).spacial_compression_decode()
         overlap = _bounded(overlap, tile_size)
         frames = _frames(vae, temporal_size, temporal_overlap)
         side = tile_size // ratio
@@ -83,7 +91,7 @@ class VAEEncode:
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
     def encode(self, vae: Any, pixels: torch.Tensor) -> tuple[Latent]:
-        return ({"samples": vae.encode(pixels[..., :3])},)
+        return ({"samples": present(vae).encode(pixels[..., :3])},)
 
     @staticmethod
     def vae_encode_crop_pixels(pixels: torch.Tensor) -> torch.Tensor:
@@ -106,7 +114,7 @@ class VAEEncodeTiled:
         self, vae: Any, pixels: torch.Tensor, tile_size: int, overlap: int, temporal_size: int = 64, temporal_overlap: int = 8
     ) -> tuple[Latent]:
         overlap = overlap if overlap < tile_size // 2 else tile_size // 4  # one of the three tilings has half the side
-        samples = vae.encode_tiled(
+        samples = present(vae).encode_tiled(
             pixels[..., :3], tile_x=tile_size, tile_y=tile_size, overlap=overlap, tile_t=temporal_size, overlap_t=temporal_overlap
         )
         return ({"samples": samples},)
@@ -153,7 +161,7 @@ class VAEEncodeForInpaint:
         }
 
     def encode(self, vae: Any, pixels: torch.Tensor, mask: torch.Tensor, grow_mask_by: int = 6) -> tuple[Latent]:
-        pixels, mask = inpaint_crop(pixels, mask, vae.spacial_compression_encode())
+        pixels, mask = inpaint_crop(pixels, mask, present(vae).spacial_compression_encode())
         noise_mask = masks.inpaint_mask(mask, pixels.shape[1], pixels.shape[2], grow_mask_by)
         return ({"samples": vae.encode(greyed(pixels, mask)), "noise_mask": noise_mask},)
 
@@ -183,7 +191,7 @@ class InpaintModelConditioning:
         self, positive: Conditioning, negative: Conditioning, pixels: torch.Tensor, vae: Any, mask: torch.Tensor, noise_mask: bool = True
     ) -> tuple[Conditioning, Conditioning, Latent]:
         pixels, mask = inpaint_crop(pixels, mask, 8)
-        values = {"concat_latent_image": vae.encode(greyed(pixels, mask)), "concat_mask": mask}
+        values = {"concat_latent_image": present(vae).encode(greyed(pixels, mask)), "concat_mask": mask}
         latent = with_samples({}, vae.encode(pixels[..., :3]))
         if noise_mask:
             latent["noise_mask"] = mask

@@ -160,6 +160,22 @@ def test_pictures_go_through_the_vae_with_three_channels() -> None:
     assert VAEDecode().decode(vae, latent(2))[0].shape == (2, 16, 16, 3)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: VAEDecode().decode(None, latent(1)),
+        lambda: VAEDecodeTiled().decode(None, latent(1), 512),
+        lambda: VAEEncode().encode(None, torch.zeros(1, 8, 8, 3)),
+        lambda: VAEEncodeTiled().encode(None, torch.zeros(1, 8, 8, 3), 512, 64),
+        lambda: VAEEncodeForInpaint().encode(None, torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8)),
+        lambda: InpaintModelConditioning().encode([], [], torch.zeros(1, 8, 8, 3), None, torch.zeros(1, 8, 8)),
+    ],
+)
+def test_a_missing_vae_is_named(call: Any) -> None:
+    with pytest.raises(InputUnusable, match="no VAE"):
+        call()
+
+
 def test_decoded_frames_become_a_batch() -> None:
     class Frames(BlockMeans):
         def decode(self, samples: torch.Tensor) -> torch.Tensor:

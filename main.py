@@ -60,8 +60,10 @@ def main(argv: list[str]) -> int:
         places = folders.configure(config)
         packs = loader.find_packs(places.models.folders("custom_nodes"), config)
         loader.run_prestartup(packs)  # before torch is imported: some set variables that it reads
-        house = _build(config, places, packs)
-        return 0 if config.quick_test else asyncio.run(_serve(house))
+        loop = asyncio.new_event_loop()  # before packs load: they ask the server for it
+        asyncio.set_event_loop(loop)
+        house = _build(config, places, packs, loop)
+        return 0 if config.quick_test else loop.run_until_complete(_serve(house))
     except ConfigError as error:
         print(f"❌ {error}", file=sys.stderr)
         return error.exit_status
@@ -78,7 +80,7 @@ def _environment(config: Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, [first, *(i for i in range(32) if i != first)]))
 
 
-def _build(config: Config, places: folders.Folders, packs: list[loader.Pack]) -> House:
+def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], loop: asyncio.AbstractEventLoop) -> House:
     """Build every part once, in the order in which the parts need each other."""
     import nodes
     from comfy import model_management
@@ -95,7 +97,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack]) ->
     contexts = make_contexts(config, WeightCache(capacity))
     _check_lanes(config, len(contexts))
     _say_mode(config, len(contexts))
-    server = PromptServer(config, nodes.registry, places)
+    server = PromptServer(config, nodes.registry, places, loop=loop)
     for one in loader.load_packs(packs, nodes.registry):
         nodes.LOADED_MODULE_DIRS[one.pack.name] = str(one.pack.path)
         nodes.EXTENSION_WEB_DIRS.update(one.web_dirs)

@@ -82,7 +82,7 @@ class Scheduler:
         self._succeeded_late: set[str] = set()
         self._number_lock = threading.Lock()
         self._number = 0
-        self._routing = threading.Lock()
+        self._in_order = threading.Lock()
 
     # building and ending
 
@@ -187,12 +187,12 @@ class Scheduler:
         shown = {key: value for key, value in extra_data.items() if key not in SECRET_KEYS}
         pinned = self._default_target if target is None else target
         job = Job(prompt_id, number, valid.prompt, tuple(valid.outputs), shown, secrets, pinned)
-        with self._routing:  # two prompts at once must see each other's jobs
+        with self._in_order:  # two prompts at once see each other's jobs, and the lane's first words come after this status
             lane = self._choose(valid.prompt) if pinned is None else pinned
             self._lanes[lane].submit(job)
+            self._status()
         if self.multi_gpu:
             log.info("Routing prompt %s to GPU %d", job.id8, lane, extra={"action": "job_routed"})
-        self._send_status()
         return job, lane
 
     def _choose(self, prompt: Mapping[str, Any]) -> int:
@@ -260,8 +260,8 @@ class Scheduler:
             if lane in (None, one.index) and flags != FreeFlags():
                 one.free(flags)
 
-    def running_of(self, client_id: str) -> list[RunningView]:
-        """The running jobs of one client."""
+    def running_of(self, client_id: str | None) -> list[RunningView]:
+        """The running jobs of one client; of None, the anonymous ones."""
         snapshots = [lane.snapshot() for lane in self._lanes]
         return [
             RunningView(shot.running_id, shot.node_id, shot.index)
@@ -308,5 +308,9 @@ class Scheduler:
                 return
 
     def _send_status(self) -> None:
+        with self._in_order:  # the last status to be sent tells the last count; the sink never waits
+            self._status()
+
+    def _status(self) -> None:
         data = {"status": {"exec_info": {"queue_remaining": self.remaining()}}}
         self._sink(Message("status", data, Audience.ALL))

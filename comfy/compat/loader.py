@@ -151,7 +151,12 @@ def _from_entrypoint(entrypoint: Any) -> tuple[dict[str, Any], dict[str, str]]:
         return list(await extension.get_node_list())
 
     classes, titles = {}, {}
-    for cls in asyncio.run(nodes()):
+    loop = asyncio.new_event_loop()  # not asyncio.run: that would unset the loop which the server is going to use
+    try:
+        listed = loop.run_until_complete(nodes())
+    finally:
+        loop.close()
+    for cls in listed:
         schema = cls.GET_SCHEMA()
         classes[schema.node_id] = cls
         if schema.display_name is not None:

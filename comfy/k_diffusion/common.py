@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comfy.sampling.host import host_list, level
+from comfy.sampling.host import host_list, level, round32
 from comfy.sampling.noise import BrownianTreeNoiseSampler, Continued, NoiseSampler, default_noise_sampler
 from comfy.sampling.prediction import CONST
 
@@ -97,10 +97,15 @@ class Clock:
         now = -torch.tensor(lam, dtype=torch.float32)
         return float(now.sigmoid() if self.flow else now.exp())
 
+    def between(self, lam: float, lam_next: float, part: float) -> float:
+        """The sigma after `part` of the way from lam to lam_next."""
+        start, end = torch.tensor(lam, dtype=torch.float32), torch.tensor(lam_next, dtype=torch.float32)
+        return self.sigma(float(start + part * (end - start)))
+
     def below_one(self, sigmas: list[float]) -> list[float]:
         """A copy whose first sigma has a finite half log-SNR: a flow's 1 is replaced by the sigma of 0.01 percent."""
         if self.flow and len(sigmas) > 1 and sigmas[0] >= 1.0 and self.percent_to_sigma is not None:
-            return [self.percent_to_sigma(1e-4), *sigmas[1:]]
+            return [round32(self.percent_to_sigma(1e-4)), *sigmas[1:]]
         return list(sigmas)
 
 

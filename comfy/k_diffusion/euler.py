@@ -92,6 +92,8 @@ def ancestral_move(
         return x0
     if not clock.flow:
         down, up = ve_split(sigma, sigma_next, eta)
+        if down == 0:  # all of the next level would be noise: recorded without it
+            return x0
         x = x + (x - x0) * ((down - sigma) / sigma)
         return x + noise(sigma, sigma_next) * (s_noise * up)
     down, rescale, renoise = flow_split(sigma, sigma_next, eta)

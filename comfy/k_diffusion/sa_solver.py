@@ -41,11 +41,11 @@ def _basis(points: Sequence[float], j: int) -> list[float]:
 
 
 def simple_weights(lams: Sequence[float], start: float, end: float, k: float, corrector: bool) -> list[float]:
-    """Weights of two estimates with the linear term's integral replaced by its leading power of h."""
+    """Weights of two estimates with the linear term's integral replaced by its leading power of h, k h^2 / 2."""
     h = end - start
     constant = -math.expm1(-k * h)
     slope = 1 / (lams[0] - lams[1])
-    linear = (h / 2) * constant
+    linear = k * h * h / 2
     return [constant + linear * slope, -linear * slope] if not corrector else [linear / h, constant - linear / h]
 
 

@@ -55,7 +55,7 @@ def sample_dpmpp_sde(
             x = x0
             continue
         lam, lam_next = clock.lam(sigma), clock.lam(sigma_next)
-        middle = clock.sigma(lam + r * (lam_next - lam))
+        middle = clock.between(lam, lam_next, r)
         inner = _split_step(clock, x, x0, sigma, middle, eta, s_noise, noise)
         x0_inner = run.denoise(inner, middle)
         mixed = x0 * (1 - 1 / (2 * r)) + x0_inner * (1 / (2 * r))

@@ -161,13 +161,14 @@ class _Stages:
         """Start a step from x."""
         self.x, self.sigma = x, sigma
         self.lam = self.clock.lam(sigma)
-        self.h = self.clock.lam(sigma_next) - self.lam
+        self.lam_next = self.clock.lam(sigma_next)
+        self.h = self.lam_next - self.lam
         self.drawn: Tensor | None = None
         self.at, self.sigma_at = 0.0, sigma
 
     def point(self, part: float) -> float:
         """The sigma after `part` of the step."""
-        return self.clock.sigma(self.lam + part * self.h)
+        return self.clock.between(self.lam, self.lam_next, part)
 
     def reach(self, x0: Tensor, part: float, target: float, bend: Tensor | None = None) -> Tensor:
         """x after `part` of the step, at sigma `target`, with a first-order correction of x0 if given."""

@@ -216,7 +216,7 @@ def test_packages_that_cannot_be_installed_end_the_start_and_are_tried_again(tre
 def test_a_set_up_that_was_cut_off_is_finished(tree: Tree) -> None:
     for part in tree.folder.glob(".venv/lib/python*/site-packages/pip*"):
         shutil.rmtree(part)
-    (tree.folder / ".venv" / ".installed-run").unlink()
+    (tree.folder / ".venv" / ".installed-run").unlink(missing_ok=True)
     facts(tree.start())
     assert tree.start().stderr == ""
 

@@ -15,6 +15,7 @@ from comfy.control import JobControl
 from comfy.nodes.registry import NodeRegistry
 from comfy_execution.caching import ExecutionCache
 from comfy_execution.events import Event, JobResult
+from comfy_execution.exclusive import Turn, Turns
 from comfy_execution.expansion import DuplicateNodeError
 from comfy_execution.failures import Failure, Masker
 from comfy_execution.graph import DynamicPrompt
@@ -46,6 +47,7 @@ class PromptExecutor:
     cache_policy  classic, lru or none (contract: execution.md section 14.2)
     cache_lru     results that lru keeps
     show_gpu_id   whether `execution_start` tells the lane
+    turns         the process's gate for jobs that must run alone; without it every job shares
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class PromptExecutor:
         cache_policy: str = "classic",
         cache_lru: int = 0,
         show_gpu_id: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self.registry = registry
         self.lane = lane
         self._publish_to = publish
         self._gpu_id = lane if show_gpu_id else None
         self._rng = GlobalRng()
+        self._turns = turns if turns is not None else Turns(registry)
         self.cache = ExecutionCache(cache_policy, cache_lru)
 
     def reset(self) -> None:
@@ -79,7 +83,8 @@ class PromptExecutor:
         sink = control.progress
         try:
             dynprompt.original_prompt = copy.deepcopy(dict(job.prompt))
-            state = self._run(job, control, dynprompt, reports)
+            with self._turns.turn(job.prompt, control) as turn:
+                state = self._run(job, control, dynprompt, reports, turn)
             outputs, meta = self._ui_results(dynprompt, reports)
         except BaseException as error:  # outside node code: our own bug, or a prompt that no validation saw
             state, outputs, meta = reports.failed(Failure.of(error, Masker(job.secrets.values())), ""), {}, {}
@@ -89,13 +94,13 @@ class PromptExecutor:
             self.cache.end()
         return JobResult(state, outputs, meta, tuple(reports.messages), reports.out_of_memory)
 
-    def _run(self, job: Job, control: JobControl, dynprompt: DynamicPrompt, reports: Reports) -> JobState:
+    def _run(self, job: Job, control: JobControl, dynprompt: DynamicPrompt, reports: Reports, turn: Turn) -> JobState:
         with comfy.control.entered(control), job_progress(job.prompt_id, dynprompt) as progress, torch.inference_mode():
             control.progress = Publisher(progress, control, self._publish).sink
 
             async def main() -> JobState:
                 classes = NodeClasses(self.registry)
-                return await JobRun(job, control, dynprompt, classes, self.cache, self._rng, progress, reports).run()
+                return await JobRun(job, control, dynprompt, classes, self.cache, self._rng, progress, reports, turn).run()
 
             return asyncio.run(main())
 

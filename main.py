@@ -84,9 +84,11 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     """Build every part once, in the order in which the parts need each other."""
     import nodes
     from comfy import model_management
+    from comfy.compat import threads
     from comfy.device.context import make_contexts
     from comfy.weights.cache import WeightCache
     from comfy.weights.capacity import default_capacity_bytes
+    from comfy_execution.exclusive import Turns, exclusive_packs, say_unknown
     from comfy_execution.lane import Lane
     from comfy_execution.queue import MemoryJobStore, PromptQueue
     from comfy_execution.scheduler import Scheduler
@@ -98,10 +100,14 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     _check_lanes(config, len(contexts))
     _say_mode(config, len(contexts))
     server = PromptServer(config, nodes.registry, places, loop=loop)
+    alone = exclusive_packs(config.exclusive_packs, config.user_dir / "exclusive_packs.json")
+    turns = Turns(nodes.registry, alone)
+    threads.install()
     for one in loader.load_packs(packs, nodes.registry):
         nodes.LOADED_MODULE_DIRS[one.pack.name] = str(one.pack.path)
         nodes.EXTENSION_WEB_DIRS.update(one.web_dirs)
     places.web_dirs = nodes.EXTENSION_WEB_DIRS
+    say_unknown(alone, (pack.name for pack in packs))
     store = MemoryJobStore()
     scheduler = Scheduler(store, multi_gpu=config.multi_gpu, default_target=config.default_target, auto_lanes=config.auto_gpus)
     for ctx in contexts:
@@ -114,6 +120,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
                 cache_policy=config.cache_policy,
                 cache_lru=config.cache_lru,
                 show_gpu_id=config.multi_gpu,
+                turns=turns,
             )
 
         scheduler.add_lane(Lane(ctx.index, ctx, PromptQueue(ctx.index, store, config.max_queue), make_executor, scheduler.handle))

@@ -77,6 +77,7 @@ class Config:
     hashing: str = "sha256"
     custom_nodes: bool = True
     custom_nodes_whitelist: tuple[str, ...] = ()
+    exclusive_packs: tuple[str, ...] = ()
     quick_test: bool = False
     dont_print_server: bool = False
     auto_launch: bool = False
@@ -109,6 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     lanes.add_argument("--drain-s", metavar="S", help="seconds that running jobs get to finish on SIGTERM (COMFY_DRAIN_S; default 60)")
     lanes.add_argument(
         "--ram-cache-gib", metavar="N", help="host RAM for weights (COMFY_RAM_CACHE_GIB; default 70%% of RAM; 0 keeps nothing)"
+    )
+    lanes.add_argument(
+        "--exclusive-packs", metavar="NAMES", help="packs whose prompts run alone, comma separated (COMFY_EXCLUSIVE_PACKS; see docs)"
     )
     lanes.add_argument("--allowed-hosts", metavar="NAMES", help="Host names to answer to, comma separated, * for any (COMFY_ALLOWED_HOSTS)")
 
@@ -213,6 +217,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
     drain = _number(*setting("drain_s", "COMFY_DRAIN_S"))
     max_queue = _whole(*setting("max_queue", "COMFY_MAX_QUEUE"), least=1)
     hosts, _ = setting("allowed_hosts", "COMFY_ALLOWED_HOSTS")
+    exclusive, _ = setting("exclusive_packs", "COMFY_EXCLUSIVE_PACKS")
     auto, auto_where = setting("auto_gpus", "COMFY_AUTO_GPUS")
     if args.port < 0 or args.port > 65535:
         raise ConfigError("--port must lie between 0 and 65535.", port=args.port)
@@ -249,6 +254,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
         hashing=args.default_hashing_function,
         custom_nodes=not args.disable_all_custom_nodes,
         custom_nodes_whitelist=tuple(args.whitelist_custom_nodes),
+        exclusive_packs=tuple(part.strip() for part in (exclusive or "").split(",") if part.strip()),
         quick_test=args.quick_test_for_ci,
         dont_print_server=args.dont_print_server,
         auto_launch=(args.auto_launch or args.windows_standalone_build) and not args.disable_auto_launch,

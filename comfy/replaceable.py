@@ -6,7 +6,7 @@ dispatcher, which looks the binding up at each call. The edge module that owns t
 once: from then on, assigning the name on that module rebinds the table and reading it gives the present binding.
 
 A binding is process-wide, as in the reference. Inside `exclusive()` (a job of a pack in exclusive mode) assignments
-stay in that job's context instead.
+stay among such jobs instead.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _original: dict[str, Callable[..., Any]] = {}
 _bound: dict[str, Callable[..., Any]] = {}
+_NEW: dict[str, Callable[..., Any]] = {}  # stands for "a new table"; never filled
 _job_bound: ContextVar[dict[str, Callable[..., Any]] | None] = ContextVar("comfy_job_bound", default=None)
 
 
@@ -64,13 +65,21 @@ def rebind(name: str, function: Callable[..., Any]) -> None:
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """Keep assignments made in the `with` block to the calling context."""
-    token = _job_bound.set({})
+def exclusive(kept: dict[str, Callable[..., Any]] | None = _NEW) -> Iterator[None]:
+    """Keep assignments made in the `with` block to the calling context: in `kept`, or in a table that ends with the block.
+
+    With None they are process-wide, until `keep_assignments_in` says otherwise for the rest of the block.
+    """
+    token = _job_bound.set({} if kept is _NEW else kept)
     try:
         yield
     finally:
         _job_bound.reset(token)
+
+
+def keep_assignments_in(kept: dict[str, Callable[..., Any]]) -> None:
+    """From now on, and until the `exclusive()` block around ends, assignments of the calling context go to `kept`."""
+    _job_bound.set(kept)
 
 
 class _WriteThrough(ModuleType):

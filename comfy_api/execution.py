@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 
 import comfy.control
+from comfy.compat.threads import inherit
 from comfy.images_io import picture, to_uint8
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
@@ -67,13 +67,13 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def _blocking(method: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a coroutine function to its end on a shared thread, in a copy of the caller's context."""
+    """Run a coroutine function to its end on a shared thread, in a copy of the caller's context and on its lane's device."""
     global _pool
     with _pool_lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="comfy-api")
         pool = _pool
-    return pool.submit(contextvars.copy_context().run, lambda: asyncio.run(method(*args, **kwargs))).result()
+    return pool.submit(inherit(lambda: asyncio.run(method(*args, **kwargs)))).result()
 
 
 class _ExecutionSync:

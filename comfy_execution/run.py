@@ -11,6 +11,7 @@ from comfy.control import JobControl
 from comfy_execution.caching import ExecutionCache
 from comfy_execution.calling import Caller, finished
 from comfy_execution.changes import Changes
+from comfy_execution.exclusive import Turn
 from comfy_execution.expansion import add_nodes, resolve
 from comfy_execution.failures import Failure, Masker
 from comfy_execution.graph import DependencyCycleError, DynamicPrompt
@@ -41,6 +42,7 @@ class JobRun:
         rng: GlobalRng,
         progress: ProgressRegistry,
         reports: Reports,
+        turn: Turn,
     ) -> None:
         self.job = job
         self.control = control
@@ -50,6 +52,7 @@ class JobRun:
         self.rng = rng
         self.progress = progress
         self.reports = reports
+        self.turn = turn
         self.masker = Masker(job.secrets.values())
         self.changes = Changes(job.prompt_id, dynprompt, classes, rng)
         self.signatures = Signatures(dynprompt, classes, self.changes.value)
@@ -188,6 +191,7 @@ class JobRun:
 
     async def _expand(self, node_id: str, calls: Sequence[CallResult]) -> None:
         expansion = add_nodes(node_id, calls, self.dynprompt, self.classes)
+        self.turn.include(str(self.dynprompt.get_node(new).get("class_type")) for new in expansion.nodes)
         await self.changes.compute(expansion.nodes)
         self.cache.add_children(node_id, {new: self.signatures.key(new) for new in expansion.nodes})
         for source in expansion.links:

@@ -1,16 +1,14 @@
-"""Nodes on text. The regular expressions are Python's `re`."""
+"""Nodes on text. Their regular expressions: comfy/nodes/expressions.py."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from comfy.errors import InputUnusable
+from comfy.nodes.expressions import EXTRACTS, Expression
 from comfy.nodes.v3 import io
 
 CASES = {"UPPERCASE": str.upper, "lowercase": str.lower, "Capitalize": str.capitalize, "Title Case": str.title}
 TRIMS = {"Both": str.strip, "Left": str.lstrip, "Right": str.rstrip}
-EXTRACTS = ["First Match", "All Matches", "First Group", "All Groups"]
 
 
 def _text(name: str, multiline: bool = True, **more: Any) -> Any:
@@ -27,34 +25,6 @@ def _flag_inputs(optional: bool = False) -> list[Any]:
         io.Boolean.Input("multiline", default=False, optional=optional),
         io.Boolean.Input("dotall", default=False, optional=optional),
     ]
-
-
-def compiled(pattern: str, case_insensitive: bool, multiline: bool, dotall: bool) -> re.Pattern[str]:
-    """The expression with its flags. Raises InputUnusable when it cannot be read."""
-    flags = re.RegexFlag(0)
-    for wanted, flag in ((case_insensitive, re.IGNORECASE), (multiline, re.MULTILINE), (dotall, re.DOTALL)):
-        flags |= flag if wanted else re.RegexFlag(0)
-    try:
-        return re.compile(pattern, flags)
-    except re.error as error:
-        raise InputUnusable("The regular expression cannot be read.", regex_pattern=pattern, reason=str(error)) from error
-
-
-def extract(expression: re.Pattern[str], text: str, mode: str, group: int) -> str:
-    """What the expression finds, a find per line; "" when it finds nothing or has no such group."""
-    if mode == "First Match":
-        match = expression.search(text)
-        return match.group(0) if match else ""
-    if mode == "All Matches":
-        return "\n".join(match.group(0) for match in expression.finditer(text))
-    if mode not in EXTRACTS:
-        raise InputUnusable("The mode is not known.", mode=mode)
-    if group > expression.groups:
-        return ""
-    if mode == "First Group":
-        match = expression.search(text)
-        return (match.group(group) or "") if match else ""
-    return "\n".join(match.group(group) or "" for match in expression.finditer(text))
 
 
 class StringConcatenate(io.ComfyNode):
@@ -182,7 +152,7 @@ class RegexMatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, string: str, regex_pattern: str, case_insensitive: bool, multiline: bool, dotall: bool) -> io.NodeOutput:
-        return io.NodeOutput(compiled(regex_pattern, case_insensitive, multiline, dotall).search(string) is not None)
+        return io.NodeOutput(Expression(regex_pattern, case_insensitive, multiline, dotall).found(string))
 
 
 class RegexExtract(io.ComfyNode):
@@ -203,7 +173,7 @@ class RegexExtract(io.ComfyNode):
     def execute(
         cls, string: str, regex_pattern: str, mode: str, case_insensitive: bool, multiline: bool, dotall: bool, group_index: int
     ) -> io.NodeOutput:
-        return io.NodeOutput(extract(compiled(regex_pattern, case_insensitive, multiline, dotall), string, mode, group_index))
+        return io.NodeOutput(Expression(regex_pattern, case_insensitive, multiline, dotall).extract(string, mode, group_index))
 
 
 class RegexReplace(io.ComfyNode):
@@ -232,11 +202,8 @@ class RegexReplace(io.ComfyNode):
         dotall: bool = False,
         count: int = 0,
     ) -> io.NodeOutput:
-        expression = compiled(regex_pattern, case_insensitive, multiline, dotall)
-        try:
-            return io.NodeOutput(expression.sub(replace, string, count=count))
-        except (re.error, IndexError) as error:
-            raise InputUnusable("The replacement cannot be read.", replace=replace, reason=str(error)) from error
+        expression = Expression(regex_pattern, case_insensitive, multiline, dotall)
+        return io.NodeOutput(expression.replaced(string, replace, count))
 
 
 NODES: list[type[io.ComfyNode]] = [

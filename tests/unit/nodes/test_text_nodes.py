@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import pytest
 
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, PackageMissing
+from comfy.nodes import expressions
 from comfy_extras import nodes_primitive, nodes_string
 from comfy_extras.nodes_preview_any import PreviewAny, as_text
 
@@ -64,6 +67,43 @@ def test_a_text_node_gives(name: str, inputs: dict[str, Any], expected: Any) -> 
 def test_what_is_no_expression_is_refused(name: str, inputs: dict[str, Any]) -> None:
     with pytest.raises(InputUnusable):
         NODES[name].EXECUTE_NORMALIZED(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("RegexMatch", FLAGS),
+        ("RegexExtract", {**FLAGS, "mode": "First Match", "group_index": 1}),
+        ("RegexExtract", {**FLAGS, "mode": "All Groups", "group_index": 1}),
+        ("RegexReplace", {**FLAGS, "replace": "b"}),
+    ],
+)
+def test_an_expression_that_never_ends_is_refused(name: str, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressions, "LIMIT_S", 0.05)
+    endless = {"string": "a" * 90 + "b", "regex_pattern": "(a|aa)+$"}  # more than 1e18 ways to cut the text, all in vain
+    with pytest.raises(InputUnusable, match="too long"):
+        NODES[name].EXECUTE_NORMALIZED(**inputs, **endless)
+
+
+@pytest.mark.parametrize("pattern", ["(" * 20000 + ")" * 20000, "a{99999999999999999999}", "(?P<a>", "[a-", "*", "(?<=a*b", "\\9"])
+def test_any_expression_that_cannot_be_read_is_refused(pattern: str) -> None:
+    with pytest.raises(InputUnusable):
+        NODES["RegexMatch"].EXECUTE_NORMALIZED(**FLAGS, string="a", regex_pattern=pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", r"\b", "x*", "(x)|a", "a??", "(?:)", r"(?i)A|\d+", "[^ ]+ ?"])
+@pytest.mark.parametrize("text", ["", "ab xx1", "Żółć a2\n"])
+def test_expressions_mean_what_pythons_own_mean(pattern: str, text: str) -> None:
+    ours, own = expressions.Expression(pattern, True, False, False), re.compile(pattern, re.IGNORECASE)
+    assert ours.replaced(text, "-") == own.sub("-", text)
+    assert ours.extract(text, "All Matches", 0) == "\n".join(match.group(0) for match in own.finditer(text))
+    assert ours.found(text) is (own.search(text) is not None)
+
+
+def test_the_package_is_named_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "regex", None)
+    with pytest.raises(PackageMissing, match="regex"):
+        NODES["RegexMatch"].EXECUTE_NORMALIZED(**FLAGS, string="a", regex_pattern="a")
 
 
 @pytest.mark.parametrize("name", sorted(nodes_primitive.NODE_CLASS_MAPPINGS))

@@ -68,6 +68,7 @@ class Config:
     drain_s: float = 60.0
     ram_cache_bytes: int | None = None
     cpu: bool = False
+    cuda_graphs: bool = True
     # behaviour
     cache_policy: str = "classic"
     cache_lru: int = 0
@@ -113,6 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     lanes.add_argument(
         "--exclusive-packs", metavar="NAMES", help="packs whose prompts run alone, comma separated (COMFY_EXCLUSIVE_PACKS; see docs)"
+    )
+    lanes.add_argument(
+        "--disable-cuda-graphs", action="store_const", const="1", help="launch every kernel from Python (COMFY_DISABLE_CUDA_GRAPHS=1)"
     )
     lanes.add_argument("--allowed-hosts", metavar="NAMES", help="Host names to answer to, comma separated, * for any (COMFY_ALLOWED_HOSTS)")
 
@@ -246,6 +250,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
         drain_s=60.0 if drain is None else drain,
         ram_cache_bytes=None if ram_gib is None else int(ram_gib * 1024**3),
         cpu=args.cpu,
+        cuda_graphs=not _switch(*setting("disable_cuda_graphs", "COMFY_DISABLE_CUDA_GRAPHS")),
         cache_policy="none" if args.cache_none else "lru" if args.cache_lru > 0 else "classic",
         cache_lru=max(args.cache_lru, 0),
         disable_metadata=args.disable_metadata,

@@ -35,6 +35,12 @@ def lookup(name: str) -> Callable[..., Any]:
     return _bound.get(name) or _original[name]
 
 
+def bound(prefix: str) -> list[str]:
+    """The names starting with `prefix` that are bound to something else than their original, for the calling context."""
+    names = {*_bound, *(_job_bound.get() or {})}
+    return sorted(name for name in names if name.startswith(prefix) and lookup(name) is not _original[name])
+
+
 def replaceable(name: str) -> Callable[[F], F]:
     """Declare the decorated function as the original of `name` and return its dispatcher."""
 

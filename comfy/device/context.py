@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from comfy.config import Config
+from comfy.device.graphs import GraphPool
 from comfy.device.probe import Devices
 from comfy.device.resident import ResidentModels
 from comfy.device.runner import DenoiserRunner
@@ -57,7 +58,8 @@ class DeviceContext:
         return next((dtype for dtype in supported if can_compute(dtype, capability)), torch.float32)
 
     def unload(self) -> None:
-        """Drop every model that no one uses from the device."""
+        """Drop every model that no one uses from the device, and all captured graphs."""
+        self.runner.clear()
         self.resident.free()
 
     def holds(self) -> frozenset[str]:
@@ -128,13 +130,21 @@ def make_contexts(config: Config, weights: WeightCache, devices: Devices | None 
     """A DeviceContext for each lane of `lane_devices()`. Raises ConfigError as that does."""
     devices = devices or Devices()
     found = lane_devices(config, devices)
-    return [make_context(index, device, weights, _budget(device, weights, len(found), devices)) for index, device in enumerate(found)]
+    return [
+        make_context(index, device, weights, _budget(device, weights, len(found), devices), graphs=config.cuda_graphs)
+        for index, device in enumerate(found)
+    ]
 
 
-def make_context(index: int, device: torch.device, weights: WeightCache, budget_bytes: int) -> DeviceContext:
-    """One DeviceContext with nothing on it. On a CPU the whole budget is for weights: they are views of the slabs."""
+def make_context(index: int, device: torch.device, weights: WeightCache, budget_bytes: int, *, graphs: bool = True) -> DeviceContext:
+    """One DeviceContext with nothing on it. On a CPU the whole budget is for weights: they are views of the slabs.
+
+    graphs  run denoisers as CUDA graphs, where there is CUDA
+    """
     share = 1.0 if device.type == "cpu" else RESIDENT_SHARE
-    return DeviceContext(index, device, weights, budget_bytes, ResidentModels(device, int(budget_bytes * share), weights))
+    resident = ResidentModels(device, int(budget_bytes * share), weights)
+    runner = DenoiserRunner(GraphPool(device) if graphs and device.type == "cuda" else None)
+    return DeviceContext(index, device, weights, budget_bytes, resident, runner)
 
 
 def _budget(device: torch.device, weights: WeightCache, lanes: int, devices: Devices) -> int:

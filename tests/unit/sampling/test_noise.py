@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 
 import pytest
 import torch
@@ -75,3 +76,9 @@ def test_default_noise_is_the_recorded_draws(key):
     if facts("b_noise_samplers")["default"][label]["first_draw_equals_initial_noise"]:
         latent = torch.zeros(ast.literal_eval(label.split("/")[1]))
         assert torch.equal(prepare_noise(latent, int(seed[4:])), SOURCES[key][0])
+
+
+def test_a_sampler_without_torchsde_says_which_package_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchsde", None)
+    with pytest.raises(InputUnusable, match="torchsde"):
+        BrownianTreeNoiseSampler(torch.zeros(1, 4, 2, 2), 0.03, 14.6, seed=1)

@@ -296,15 +296,16 @@ class Scheduler:
         self._rebalance(event.lane)
 
     def _rebalance(self, idle: int) -> None:
-        """Give a lane that ran dry the longest queue's next job that no client pinned."""
+        """Give a lane that ran dry the next job that no client pinned, of the longest queue that has one."""
         if not self.accepting or self.store.count(LIVE, idle) or (self._auto is not None and idle not in self._auto):
             return
-        busiest = max(self._lanes, key=lambda lane: lane.queue.waiting())
-        for row in self.store.rows(WAITING, busiest.index):
-            if row.job.pinned is None and busiest.index != idle:
+        for busy in sorted(self._lanes, key=lambda lane: -lane.queue.waiting()):
+            rows = self.store.rows(WAITING, busy.index) if busy.index != idle else []
+            row = next((row for row in rows if row.job.pinned is None), None)
+            if row is not None:
                 with contextlib.suppress(JobStateError):  # its lane was quicker
                     self._lanes[idle].queue.adopt(row.prompt_id)
-                    log.info("Moving prompt %s from GPU %d to GPU %d", row.job.id8, busiest.index, idle, extra={"action": "job_moved"})
+                    log.info("Moving prompt %s from GPU %d to GPU %d", row.job.id8, busy.index, idle, extra={"action": "job_moved"})
                 return
 
     def _send_status(self) -> None:

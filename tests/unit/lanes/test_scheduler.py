@@ -77,6 +77,22 @@ def test_a_lane_that_ran_dry_takes_over_an_unpinned_job_only() -> None:
         assert ("pinned", 0) in house.script.ran
 
 
+def test_a_longer_queue_of_pinned_jobs_does_not_keep_an_unpinned_one_from_moving() -> None:
+    with House(3) as house:
+        for lane in range(3):
+            house.send(f"long{lane}", gated=True, target=lane)
+            house.wait_started(f"long{lane}")
+        for name in ("pinned1", "pinned2"):
+            house.send(name, target=0)
+        assert house.send("free") == 1
+        house.open("long2")
+        house.wait_ended("free")
+        assert ("free", 2) in house.script.ran
+        house.open("long0")
+        house.open("long1")
+        house.wait_ended("pinned1", "pinned2")
+
+
 def test_history_is_written_before_status_and_the_null_executing() -> None:
     with House(1) as house:
         seen = []

@@ -12,10 +12,21 @@ from comfy.errors import ComfyError, ModelUnknown
 from comfy.models import loader
 from comfy.models.clip import CLIP
 from comfy.models.family import SD1
+from comfy.models.lora.apply import with_lora
 from comfy.models.patcher import ModelPatcher
 from comfy.models.vae import VAE
 
-__all__ = ["CLIP", "VAE", "CLIPType", "load_checkpoint", "load_checkpoint_guess_config", "load_clip", "load_diffusion_model", "load_unet"]
+__all__ = [
+    "CLIP",
+    "VAE",
+    "CLIPType",
+    "load_checkpoint",
+    "load_checkpoint_guess_config",
+    "load_clip",
+    "load_diffusion_model",
+    "load_lora_for_models",
+    "load_unet",
+]
 
 #: what CLIPLoader and its kin call the text encoders of a family
 CLIPType = enum.Enum(
@@ -86,6 +97,13 @@ def load_clip(
     if family is None:
         raise RuntimeError(f"text encoders of the type {getattr(clip_type, 'name', clip_type)} are not supported")
     return loader.load_clip(ckpt_paths, family=family, embedding_folders=_folders(embedding_directory))
+
+
+def load_lora_for_models(
+    model: Any, clip: Any, lora: Mapping[str, Any], strength_model: float, strength_clip: float
+) -> tuple[Any | None, Any | None]:
+    """New handles with the LoRA's tensors added to their patches; None stays None."""
+    return with_lora(model, clip, lora, strength_model, strength_clip)
 
 
 def _folders(given: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from comfy.device.context import DeviceContext
 from comfy.models import patches as weight_patches
 from comfy.models.component import Component
+from comfy.models.lora.tensors import holding
 
 NOTHING = uuid.UUID(int=0)
 
@@ -53,7 +54,8 @@ class Changes:
         variant = self.variant(prefix)
         if variant == ():
             return component.module(lane)
-        module = component.module(lane, variant, lambda name, weight: self._patched(prefix + name, weight))
+        with holding():
+            module = component.module(lane, variant, lambda name, weight: self._patched(prefix + name, weight))
         self._put_objects(prefix, module, variant)
         return module
 

@@ -98,6 +98,11 @@ class ModelPatcher(PatcherMoments):
         self.patches_uuid = uuid.uuid4()
         self._views = weakref.WeakKeyDictionary()
 
+    def name_changes(self, before: uuid.UUID, *facts: Any) -> None:
+        """Name the changes since `before` by what they were made of, so that the same ones, made again, find the same weights."""
+        self.patches_uuid = uuid.uuid5(before, repr(facts))
+        self._views = weakref.WeakKeyDictionary()
+
     # -- copies -----------------------------------------------------------------------------------------------------------
 
     def clone(self) -> Any:
@@ -231,6 +236,15 @@ class ModelPatcher(PatcherMoments):
         if load_weights:
             self.load(device_to, lowvram_model_memory, force_patch_weights, False)
         return self.model
+
+    def patch_weight_to_device(self, key: str, device_to: Any = None, inplace_update: bool = False) -> None:
+        """Bring the model, patched, to the lane's device: all of it, since a variant has all of its patches or none."""
+        self.load(device_to)
+
+    def calculate_weight(self, patches: Any, weight: Tensor, key: str, intermediate_dtype: torch.dtype = torch.float32) -> Tensor:
+        """`weight` with `patches` applied: `comfy.lora.calculate_weight`, by its former name."""
+        result: Tensor = weight_patches.calculate_weight(patches, weight, key, intermediate_dtype)
+        return result
 
     def partially_load(self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
         """Bring all of the model to the lane's device; returns its bytes."""

@@ -106,12 +106,16 @@ def _apply(
             return weight
         return weight.add_(change(strength * delta.to(device=weight.device, dtype=dtype)).to(weight.dtype))
     if kind == "set":
-        return weight.copy_(_tensor(parts[0]))
+        whole = _tensor(parts[0])
+        if whole.shape != weight.shape:
+            log.warning("a replacement of %s has shape %s instead of %s: ignored", key, list(whole.shape), list(weight.shape))
+            return weight
+        return weight.copy_(whole)
     raise InputUnusable("There is no weight patch of this kind.", kind=str(kind), key=key)
 
 
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, tuple):
         value = value[0]
-    found: Tensor = value.tensor() if isinstance(value, WeightRef) else value
+    found: Tensor = value.tensor() if hasattr(value, "tensor") else value  # WeightRef, FileTensor
     return found

@@ -184,7 +184,9 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit that was measured, with `+` when the tree differs from it."""
+    """The commit that was measured, with `+` when the tree differs from it; BENCH_COMMIT names it where there is no .git."""
+    if os.environ.get("BENCH_COMMIT"):
+        return os.environ["BENCH_COMMIT"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
         dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()

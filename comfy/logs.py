@@ -1,7 +1,7 @@
 """Where log lines go: the console and `logs/comfyui_<YYYYmmdd_HHMMSS>.log`.
 
-Operators grep these files (design of the lines: docs/architecture.md), so a line is its message and nothing before it,
-except that WARNING and worse begin with their level. Nothing here is called on import.
+Operators grep these lines (docs/architecture.md lists them). A line is its message, after its level from WARNING on, and in
+the file after the local time. Nothing here is called on import.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return record.message if record.levelno < logging.WARNING else f"{record.levelname} {record.message}"
+
+
+class FileFormatter(LineFormatter):
+    """The same after the local time: a file is read on another day, a console or the journal tells the time itself."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {super().formatMessage(record)}"
 
 
 class ConsoleHandler(logging.StreamHandler[TextIO]):
@@ -65,7 +72,8 @@ def setup(config: Config, log_dir: Path) -> Path:
     close()
     root = logging.getLogger()
     for handler in handlers:
-        handler.setFormatter(LineFormatter())
+        in_file = isinstance(handler, logging.FileHandler)
+        handler.setFormatter(FileFormatter() if in_file else LineFormatter())
         root.addHandler(handler)
         _ours.append(handler)
     root.setLevel(config.log_level)

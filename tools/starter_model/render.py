@@ -56,14 +56,8 @@ def _with_thing(canvas: Tensor, thing: Tensor, x: Tensor, y: Tensor, night: Tens
     """canvas (n, 3, h, w) with one thing a scene, thing (n, 9), over it. x (1, 1, w), y (1, h, 1) in pixels."""
     height, width = canvas.shape[2:]
     side = min(height, width)
-    half = (thing[:, 6] * side / 2).clamp(min=1.0)[:, None, None]
-    u = (x - thing[:, 4, None, None] * width) / half
-    v = (y - thing[:, 5, None, None] * height) / half
     kind = thing[:, 0, None, None]
-    distance = torch.full_like(u + v, 1e3)
-    for index, shape in enumerate(SHAPES):
-        distance = torch.where(kind == index, field(shape, u, v, torch), distance)
-    distance = distance * half  # in pixels
+    distance = _distance(thing, x, y, height, width)
     cover = (0.5 - distance).clamp(0, 1)
     rim = cover * (0.5 + distance + _OUTLINE * side).clamp(0, 1)
     wave = torch.remainder((x + y) / (_STRIPE * side) + thing[:, 8, None, None], 1.0)
@@ -94,3 +88,24 @@ def _styled(canvas: Tensor, style: Tensor) -> Tensor:
 def _shade(random: Random, colour: str) -> list[float]:
     """The colour in 0..1, a little off by chance."""
     return [min(max(c + random.uniform(-_SHADE, _SHADE), 0.0), 255.0) / 255 for c in COLOURS[colour]]
+
+
+def draw_edges(rows: Tensor, height: int, width: int, line: Tensor) -> Tensor:
+    """rows (n, ROW), line (n,) widths in pixels -> outlines, white on black (n, 3, h, w), as an edge detector gives them."""
+    y = (torch.arange(height, device=rows.device) + 0.5)[None, :, None]
+    x = (torch.arange(width, device=rows.device) + 0.5)[None, None, :]
+    nearest = torch.full((rows.shape[0], height, width), 1e3, device=rows.device)
+    for start in (4, 13):
+        nearest = torch.minimum(nearest, _distance(rows[:, start : start + 9], x, y, height, width).abs())
+    return (0.5 + line[:, None, None] / 2 - nearest).clamp(0, 1)[:, None].expand(-1, 3, -1, -1)
+
+
+def _distance(thing: Tensor, x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    """(n, h, w): about how many pixels each pixel lies outside (above 0) or inside (below 0) of the thing; far from none."""
+    half = (thing[:, 6] * min(height, width) / 2).clamp(min=1.0)[:, None, None]
+    u = (x - thing[:, 4, None, None] * width) / half
+    v = (y - thing[:, 5, None, None] * height) / half
+    distance = torch.full_like(u + v, 1e3)
+    for index, shape in enumerate(SHAPES):
+        distance = torch.where(thing[:, 0, None, None] == index, field(shape, u, v, torch), distance)
+    return distance * half

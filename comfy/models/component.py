@@ -14,6 +14,7 @@ from comfy.device.context import DeviceContext
 from comfy.errors import WeightFileInvalid
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.tiny import TinyConfig, build_tiny
 from comfy.models.diffusers_names import vae_names
 from comfy.models.family import UNetConfig, VaeConfig
 from comfy.text_encoders.clip_text import ClipTextConfig, ClipTextModel
@@ -21,7 +22,7 @@ from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 from comfy.weights.header import open_index
 from comfy.weights.plan import SlabEntry, SlabKey
 
-Config = UNetConfig | VaeConfig | ClipTextConfig
+Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig
 #: parameters that a file may lack without a warning
 OPTIONAL = ("logit_scale", "text_projection.weight")
 
@@ -107,6 +108,8 @@ def build_network(config: Config) -> nn.Module:
     if isinstance(config, VaeConfig):
         sizes: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "use_quant"}
         return AutoencodingEngine(sizes, config.z_channels, config.use_quant)
+    if isinstance(config, TinyConfig):
+        return build_tiny(config)
     return ClipTextModel(config)
 
 

@@ -35,6 +35,12 @@ class VaeSource:
 
     component: Component
 
+    @property
+    def config(self) -> VaeConfig:
+        """The network's structure."""
+        assert isinstance(self.component.config, VaeConfig)
+        return self.component.config
+
     def components(self) -> dict[str, Component]:
         return {"": self.component}
 
@@ -75,8 +81,7 @@ class VAE:
     ) -> None:
         """`sd`: a VaeSource, or the tensors of a VAE by name. Raises ModelUnknown or WeightFileInvalid."""
         if isinstance(sd, VaeSource):
-            assert isinstance(sd.component.config, VaeConfig)
-            self.config = sd.component.config
+            self.config = sd.config
             self.patcher = ModelPatcher(sd)
         else:
             self.config, network = _from_tensors(sd or {})

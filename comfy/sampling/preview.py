@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from comfy import folders
 from comfy.config import LatentPreviewMethod
-from comfy.replaceable import replaceable
 
-log = logging.getLogger(__name__)
-
-#: longest side of a preview, in pixels, that a message carries
+#: longest side of a preview, in pixels, unless --preview-size says otherwise
 MAX_PREVIEW_RESOLUTION = 512
+#: least time between two previews of one run: more are not seen, and each costs a picture to encode
+INTERVAL_S = 0.1
 #: asked at the start of each run: the method may be changed while the server runs
 _method: Callable[[], Any] = lambda: LatentPreviewMethod.NoPreviews  # noqa: E731
+
+
+def chosen_method() -> Any:
+    """The preview method as it is now."""
+    return _method()
 
 
 def use_method(source: Callable[[], Any]) -> None:
@@ -35,7 +40,18 @@ class LatentPreviewer:
 
     def decode_latent_to_preview_image(self, preview_format: str, x0: Tensor) -> tuple[str, Any, int]:
         """(format, picture, longest side) as a progress message carries it."""
-        return "JPEG", self.decode_latent_to_preview(x0), MAX_PREVIEW_RESOLUTION
+        return "JPEG", self.decode_latent_to_preview(x0), folders.current().config.preview_size
+
+
+class TAESDPreviewerImpl(LatentPreviewer):
+    """The picture that a small decoder makes."""
+
+    def __init__(self, taesd: Any) -> None:
+        """taesd: has `decode`, x0 (1, c, h, w) -> (1, 3, H, W), about -1..1."""
+        self.taesd = taesd
+
+    def decode_latent_to_preview(self, x0: Tensor) -> Any:
+        return preview_to_image(self.taesd.decode(x0[:1])[0].movedim(0, -1))
 
 
 class Latent2RGBPreviewer(LatentPreviewer):
@@ -66,13 +82,23 @@ def preview_to_image(rgb_hwc: Tensor) -> Any:
     return Image.fromarray(pixels.numpy())
 
 
-@replaceable("latent_preview.get_previewer")
-def get_previewer(device: Any, latent_format: Any) -> LatentPreviewer | None:
-    """The previewer for a latent format, or None when previews are off or the format has no colours."""
-    method = _method()
-    if method == LatentPreviewMethod.NoPreviews:
-        return None
+def latent2rgb(latent_format: Any) -> Latent2RGBPreviewer | None:
+    """The linear previewer of a latent format, or None when it has no colours."""
     factors = getattr(latent_format, "latent_rgb_factors", None)
-    if factors is None:
-        return None
-    return Latent2RGBPreviewer(factors, getattr(latent_format, "latent_rgb_factors_bias", None))
+    return None if factors is None else Latent2RGBPreviewer(factors, getattr(latent_format, "latent_rgb_factors_bias", None))
+
+
+class PreviewClock:
+    """Says which steps of one run are shown: the first, the last, and between them one in INTERVAL_S."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._next: float | None = None
+
+    def due(self, last: bool) -> bool:
+        """Whether the step that is done now is shown."""
+        now = self._now()
+        if not last and self._next is not None and now < self._next:
+            return False
+        self._next = now + INTERVAL_S
+        return True

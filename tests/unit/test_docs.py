@@ -100,3 +100,11 @@ def test_every_route_is_in_architecture_and_every_route_there_exists() -> None:
     for methods, paths in re.findall(r"^\| ([A-Z, ]+) \| (`/[^|]*) \|", ARCHITECTURE, re.MULTILINE):
         told |= {(method, path) for method in methods.split(", ") for path in re.findall(r"`([^`]+)`", paths)}
     assert told == served
+
+
+def test_the_tables_of_both_readmes_are_what_the_results_say() -> None:
+    from tools.readme_tables import WORDS, filled
+
+    for page in WORDS:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert filled(page, text) == text, f"run python tools/readme_tables.py: {page} differs from benchmarks/results"

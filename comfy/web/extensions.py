@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TEMPLATES = ("comfyui_workflow_templates", "templates")
 DOCS = ("comfyui_embedded_docs", "docs")
+OWN = {"server": str(Path(__file__).parent / "scripts")}  #: our own scripts for the front end, listed like a pack's
 
 
 def package_folder(package: str, folder: str) -> Path | None:
@@ -103,18 +104,21 @@ def routes(server: PromptServer) -> web.RouteTableDef:
     templates, docs = package_folder(*TEMPLATES), package_folder(*DOCS)
     translated: dict[str, Any] | None = None
 
+    def web_dirs() -> dict[str, str]:
+        return {**OWN, **folders.web_dirs}  # looked at each time: a pack may add its folder late
+
     def pack_parents() -> list[str]:
         return folders.models.folders("custom_nodes")
 
     @table.get("/extensions")
     async def list_scripts(request: web.Request) -> web.Response:
-        return json_response(await asyncio.to_thread(scripts, server.web_root, folders.web_dirs))
+        return json_response(await asyncio.to_thread(scripts, server.web_root, web_dirs()))
 
     @table.get("/extensions/{pack}/{path:.+}")
     async def pack_file(request: web.Request) -> web.StreamResponse:
         pack, relative = request.match_info["pack"], request.match_info["path"]
-        if pack in folders.web_dirs:
-            return await serve_below(folders.web_dirs[pack], relative)
+        if pack in web_dirs():
+            return await serve_below(web_dirs()[pack], relative)
         return await serve_below(server.web_root, f"extensions/{pack}/{relative}")
 
     @table.get("/workflow_templates")

@@ -111,7 +111,8 @@ def add_catch_all(server: PromptServer) -> None:
         path = None if server.web_root is None else await asyncio.to_thread(locate, Path(server.web_root), relative)
         if path is None:
             await _refuse_wrong_method(request, catch_all)
-            return not_found()
+            # browsers ask for it by themselves; the front end sets its icon later, and a 404 would show as an error
+            return web.Response(status=204) if relative == "favicon.ico" else not_found()
         if await asyncio.to_thread(path.is_dir):
             return web.Response(status=403, text="403: Forbidden")
         return file_response(path)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 #: user.css is the one file that the front end loads as something active
 _STYLES = "text/css"
 
+#: what the front end asks for before it has written it. A new user has them, empty: else each start shows errors in the
+#: browser's console, which hide real ones
+NEW_FOLDERS = ("workflows", "subgraphs")
+NEW_FILES: dict[str, Any] = {"comfy.templates.json": []}
+
 
 def path_of(root: str, name: str) -> str:
     """Absolute path of a file named by a route segment, which may be percent-encoded once more. Raises as `confine`;
@@ -70,6 +75,8 @@ def listing(root: str, directory: str, recurse: bool, full_info: bool, split: bo
         raise BadRequest("A directory is needed.", field="dir")
     folder = confine(root, directory, field="dir")
     if not os.path.isdir(folder):
+        if relative(root, folder) in NEW_FOLDERS and not os.path.lexists(folder):
+            return []
         raise FileMissing(filename=directory)
     files = sorted(
         (entry.path for entry in entries(folder, recurse, hidden=False) if entry.is_file()), key=lambda path: relative(folder, path)
@@ -196,7 +203,13 @@ def routes(server: PromptServer) -> web.RouteTableDef:
 
     @table.get("/userdata/{file}")
     async def get_file(request: web.Request) -> web.StreamResponse:
-        path = await asyncio.to_thread(lambda: existing(root_of(request), request.match_info["file"]))
+        root, asked = await asyncio.to_thread(root_of, request), request.match_info["file"]
+        try:
+            path = await asyncio.to_thread(existing, root, asked)
+        except FileMissing:
+            if asked not in NEW_FILES:
+                raise
+            return json_response(NEW_FILES[asked])
         name = os.path.basename(path)
         return web.FileResponse(path, headers=file_headers(name, _STYLES if name.lower().endswith(".css") else None))
 

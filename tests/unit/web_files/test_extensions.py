@@ -31,10 +31,13 @@ PACK = "/extensions/my%20pack%2F%C3%A9"
 
 
 def test_scripts_of_the_front_end_and_of_packs_are_listed(server):
-    assert ask(server, ("GET", "/extensions")) == (200, ["/extensions/core/q.js", f"{PACK}/link.js", f"{PACK}/main.js", f"{PACK}/sub/x.js"])
+    ours = "/extensions/server/absent_loaders.js"
+    listed = ["/extensions/core/q.js", ours, f"{PACK}/link.js", f"{PACK}/main.js", f"{PACK}/sub/x.js"]
+    assert ask(server, ("GET", "/extensions")) == (200, listed)
+    assert b"registerExtension" in ask(server, ("GET", ours))[1]
     server.web_root = None
     server.folders.web_dirs["gone"] = "/no/such/folder"
-    assert len(ask(server, ("GET", "/extensions"))[1]) == 3
+    assert len(ask(server, ("GET", "/extensions"))[1]) == 4
 
 
 @pytest.mark.parametrize(

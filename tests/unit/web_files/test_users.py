@@ -234,7 +234,7 @@ def test_listing(server, files):
         ("/userdata?dir=..", 403),
         ("/userdata?dir=/etc", 403),
         ("/userdata?dir=sub/out", 403),
-        ("/userdata?dir=workflows", 404),
+        ("/userdata?dir=flows", 404),
         ("/userdata?dir=b.txt", 404),
         ("/userdata?dir=a%00", 400),
         ("/v2/userdata?path=..", 400),
@@ -264,6 +264,15 @@ def test_refusals_of_reading_are_typed_and_create_nothing(server, tmp_path, file
 def test_fresh_user_has_nothing_and_asking_creates_nothing(server, tmp_path):
     assert ask(server, ("GET", "/v2/userdata"), ("GET", "/userdata?dir=workflows"))[0] == (200, [])
     assert not (tmp_path / "user" / "default").exists()
+
+
+def test_a_new_user_has_what_the_front_end_asks_for_first(server, tmp_path):
+    for path in ("/userdata?dir=workflows&recurse=true&full_info=true", "/userdata?dir=subgraphs%2F", "/userdata/comfy.templates.json"):
+        assert ask(server, ("GET", path)) == (200, [])
+    put(tmp_path / "user" / "default" / "workflows", "a file")
+    put(tmp_path / "user" / "default" / "comfy.templates.json", "[1]")
+    assert ask(server, ("GET", "/userdata?dir=workflows"))[0] == 404
+    assert ask(server, ("GET", "/userdata/comfy.templates.json"))[1] in ([1], b"[1]")
 
 
 def test_tree(server, files):

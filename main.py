@@ -86,6 +86,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     from comfy import model_management
     from comfy.compat import threads
     from comfy.device.context import make_contexts
+    from comfy.sampling import preview
     from comfy.weights.cache import WeightCache
     from comfy.weights.capacity import default_capacity_bytes
     from comfy_execution.exclusive import Turns, exclusive_packs, say_unknown
@@ -95,6 +96,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     from execution import PromptExecutor
     from server import PromptServer
 
+    preview.use_method(lambda: cli_args.args.preview_method)  # packs change it while the server runs
     capacity = default_capacity_bytes() if config.ram_cache_bytes is None else config.ram_cache_bytes
     contexts = make_contexts(config, WeightCache(capacity))
     _check_lanes(config, len(contexts))

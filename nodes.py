@@ -9,8 +9,21 @@ from typing import Any
 from comfy import control
 from comfy.nodes.builtin import register_builtin
 from comfy.nodes.registry import NodeRegistry
+from comfy.nodes.sampling import common_ksampler
 
 sys.path.append(str(Path(__file__).resolve().parent / "comfy"))  # packs import e.g. `ldm` and `utils` from there
+
+__all__ = [
+    "EXTENSION_WEB_DIRS",
+    "LOADED_MODULE_DIRS",
+    "MAX_RESOLUTION",
+    "NODE_CLASS_MAPPINGS",
+    "NODE_DISPLAY_NAME_MAPPINGS",
+    "before_node_execution",
+    "common_ksampler",
+    "interrupt_processing",
+    "registry",
+]
 
 #: largest side of an image, in pixels
 MAX_RESOLUTION = 16384

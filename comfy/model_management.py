@@ -17,6 +17,9 @@ from comfy import control, replaceable
 from comfy.cli_args import args
 from comfy.device import context
 from comfy.errors import Interrupted
+from comfy.sampling.prepare import load_models_gpu
+
+__all__ = ["load_models_gpu"]
 
 InterruptProcessingException = Interrupted
 OOM_EXCEPTION = torch.OutOfMemoryError
@@ -53,7 +56,7 @@ def __getattr__(name: str) -> Any:
         "cpu_state": lambda: CPUState.CPU if get_torch_device().type == "cpu" else CPUState.GPU,
         "total_vram": lambda: get_total_memory() / 1024**2,
         "total_ram": lambda: psutil.virtual_memory().total / 1024**2,
-        "current_loaded_models": loaded_models,
+        "current_loaded_models": current_loaded,
     }
     if name in computed:
         return computed[name]()
@@ -123,6 +126,11 @@ def unet_inital_load_device(parameters: int, dtype: torch.dtype) -> torch.device
 def text_encoder_initial_device(load_device: torch.device, offload_device: torch.device, model_size: int = 0) -> torch.device:
     """Where a text encoder is built at first."""
     return offload_device
+
+
+def is_autocast_enabled() -> bool:
+    """Whether the calling thread is in torch's autocast for the lane's kind of device."""
+    return torch.is_autocast_enabled(get_torch_device().type)
 
 
 def get_autocast_device(dev: torch.device | None) -> str:
@@ -338,22 +346,41 @@ def module_size(module: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
+class LoadedModel:
+    """A MODEL on the calling lane's device, as memory-managing packs look at it."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device = get_torch_device()
+        self.currently_used = True
+
+    def model_memory(self) -> int:
+        """Bytes of all its weights."""
+        return int(self.model.model_size())
+
+    def model_loaded_memory(self) -> int:
+        """Bytes of them that are on the device."""
+        return int(self.model.loaded_size())
+
+    def model_offloaded_memory(self) -> int:
+        """Bytes of them that are not."""
+        return self.model_memory() - self.model_loaded_memory()
+
+    def model_unload(self, memory_to_free: int | None = None, unpatch_weights: bool = True) -> bool:
+        """Drop it from the device, and with it all that no one uses now."""
+        unload_all_models()
+        return True
+
+
+def current_loaded() -> list[LoadedModel]:
+    """`current_loaded_models`: a list of what is on the calling lane's device. Changing the list changes nothing."""
+    return [LoadedModel(model) for model in loaded_models()]
+
+
 def loaded_models(only_currently_used: bool = False) -> list[Any]:
-    """Handles do not live on a device here, so there is nothing to list."""
-    return []
-
-
-@replaceable.replaceable("comfy.model_management.load_models_gpu")
-def load_models_gpu(
-    models: Sequence[Any],
-    memory_required: int = 0,
-    force_patch_weights: bool = False,
-    minimum_memory_required: int | None = None,
-    force_full_load: bool = False,
-) -> None:
-    """Bring models to the calling lane's device. Handles do that on first use; this does it now."""
-    for model in models:
-        _ = model.model
+    """The MODELs that were sampled with and are on the calling lane's device; outside a lane none."""
+    ctx = context.current_or_none()
+    return [] if ctx is None else [model for model in ctx.handles if model.loaded_size() > 0]
 
 
 def load_model_gpu(model: Any) -> None:

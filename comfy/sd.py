@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from comfy.errors import ComfyError, ModelUnknown
+from comfy.compat.from_state_dict import load_diffusion_model_state_dict, load_state_dict_guess_config, load_text_encoder_state_dicts
+from comfy.errors import ModelUnknown
 from comfy.models import loader
 from comfy.models.clip import CLIP
 from comfy.models.family import SD1
@@ -24,7 +25,10 @@ __all__ = [
     "load_checkpoint_guess_config",
     "load_clip",
     "load_diffusion_model",
+    "load_diffusion_model_state_dict",
     "load_lora_for_models",
+    "load_state_dict_guess_config",
+    "load_text_encoder_state_dicts",
     "load_unet",
 ]
 
@@ -69,7 +73,7 @@ def load_checkpoint(
 ) -> tuple[ModelPatcher | None, CLIP | None, VAE | None]:
     """(model, clip, vae): the older form. The configuration is not read; the file says what it is."""
     if ckpt_path is None:
-        raise ComfyError("load_checkpoint needs a file: models from a state dict are not supported.")
+        return load_state_dict_guess_config(state_dict or {}, output_vae, output_clip, embedding_directory=embedding_directory)[:3]
     return load_checkpoint_guess_config(ckpt_path, output_vae, output_clip, embedding_directory=embedding_directory)[:3]
 
 

@@ -25,14 +25,14 @@ class ExecutionBlocker:
         return f"ExecutionBlocker({self.message!r})"
 
 
-def is_link(value: object) -> bool:
+def is_link(obj: object) -> bool:
     """Whether an input value names another node's output: a list of a string id and a number."""
     return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], int | float)
-        and not isinstance(value[1], bool)
+        isinstance(obj, list)
+        and len(obj) == 2
+        and isinstance(obj[0], str)
+        and isinstance(obj[1], int | float)
+        and not isinstance(obj[1], bool)
     )
 
 

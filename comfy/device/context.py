@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -39,6 +41,8 @@ class DeviceContext:
     budget_bytes: int
     resident: ResidentModels
     runner: DenoiserRunner = field(default_factory=DenoiserRunner)
+    #: the MODELs that sampling brought here, as long as someone has them: what custom nodes list
+    handles: WeakSet[Any] = field(default_factory=WeakSet)
 
     @contextmanager
     def activate(self) -> Iterator[DeviceContext]:

@@ -46,9 +46,9 @@ OUTPUT_KINDS = (
 Names = dict[str, tuple[list[str], set[str]]]
 
 
-def map_legacy(kind: str) -> str:
+def map_legacy(folder_name: str) -> str:
     """`unet` -> `diffusion_models`, `clip` -> `text_encoders`, others as they are."""
-    return LEGACY.get(kind, kind)
+    return LEGACY.get(folder_name, folder_name)
 
 
 def default_names(base_dir: str) -> Names:

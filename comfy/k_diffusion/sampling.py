@@ -8,6 +8,8 @@ sigmas  (steps + 1,), descending; the last may be 0
 A pack that sets `sample_<name>` here and adds the name to `comfy.samplers.KSampler.SAMPLERS` has added a sampler.
 """
 
+import torch
+
 from comfy.k_diffusion.common import append_dims, get_ancestral_step, to_d
 from comfy.k_diffusion.deis import (
     sample_deis,
@@ -136,6 +138,7 @@ __all__ = [
     "sample_uni_pc",
     "sample_uni_pc_bh2",
     "to_d",
+    "torch",
 ]
 
 write_through(__name__)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comfy.device import context
+from comfy.replaceable import replaceable
 from comfy.sampling import extension
 from comfy.sampling.areas import Entry, add_area_twins, resolve_areas_and_masks, with_timesteps
 from comfy.sampling.conds import CONDRegular, repeat_to_batch
@@ -19,10 +21,10 @@ from comfy.sampling.conds import CONDRegular, repeat_to_batch
 Conds = dict[str, list[Entry]]
 
 
-def convert_cond(conditioning: Sequence[Any]) -> list[Entry]:
+def convert_cond(cond: Sequence[Any]) -> list[Entry]:
     """CONDITIONING, a list of [tokens, dict] -> entries: the dict with "cross_attn", "model_conds" and an id of its own."""
     entries = []
-    for tokens, values in conditioning:
+    for tokens, values in cond:
         entry = dict(values)
         if tokens is not None:
             entry["cross_attn"] = tokens
@@ -139,10 +141,10 @@ def share_with_equal_areas(entries: Sequence[Entry], conds: Conds, name: str) ->
                 taker[name] = same[i % len(same)][name]
 
 
-def get_models_from_cond(entries: Sequence[Entry], kind: str) -> list[Any]:
+def get_models_from_cond(cond: Sequence[Entry], kind: str) -> list[Any]:
     """The models that entries carry under `kind` ("control", "gligen")."""
     found: list[Any] = []
-    for entry in entries:
+    for entry in cond:
         carried = entry.get(kind)
         for model in carried if isinstance(carried, list) else [carried]:
             if model is not None and all(model is not other for other in found):
@@ -179,8 +181,23 @@ def prepare_sampling(
 def _prepare_sampling(
     model: Any, noise_shape: Sequence[int], conds: Conds, model_options: dict[str, Any] | None = None
 ) -> tuple[Any, Conds, list[Any]]:
-    models, _ = get_additional_models(conds, None)
+    models, memory_required = get_additional_models(conds, None)
+    load_models_gpu([model, *models], memory_required)
     return model.model, conds, models
+
+
+@replaceable("comfy.model_management.load_models_gpu")
+def load_models_gpu(
+    models: Sequence[Any],
+    memory_required: int = 0,
+    force_patch_weights: bool = False,
+    minimum_memory_required: int | None = None,
+    force_full_load: bool = False,
+) -> None:
+    """Bring MODELs to the calling lane's device. Each does that itself on first use; this remembers who was asked for."""
+    lane = context.current_or_none()
+    if lane is not None:
+        lane.handles.update(model for model in models if hasattr(model, "loaded_size"))
 
 
 def cleanup_additional_models(models: Sequence[Any]) -> None:

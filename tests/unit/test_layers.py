@@ -36,6 +36,7 @@ EDGE_NAMES = (
     "node_helpers",
     "latent_preview",
     "protocol",
+    "comfyui_version",
     "comfy_api",
     "comfy_config",
     "cuda_malloc",

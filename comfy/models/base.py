@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from comfy import latent_formats
 from comfy.device import context
+from comfy.errors import InputUnusable
+from comfy.models import adm
 from comfy.models.changes import Changes
 from comfy.models.component import Component
 from comfy.models.family import Family, UNetConfig
@@ -46,7 +48,15 @@ class ModelType(enum.Enum):
     FLOW_COSMOS = 10
 
 
-_TYPES = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION, "edm": ModelType.EDM, "flow": ModelType.FLOW, "flux": ModelType.FLUX}
+_TYPES = {
+    "eps": ModelType.EPS,
+    "v": ModelType.V_PREDICTION,
+    "v_prediction": ModelType.V_PREDICTION,
+    "v_prediction_edm": ModelType.V_PREDICTION_EDM,
+    "edm": ModelType.EDM,
+    "flow": ModelType.FLOW,
+    "flux": ModelType.FLUX,
+}
 
 
 @dataclass
@@ -209,13 +219,29 @@ class BaseModel:
         if more == 0 or noise is None:
             return None
         if more == self.latent_format.latent_channels:
-            return edit_concat(noise, kwargs.get("concat_latent_image"))
+            picture = kwargs.get("concat_latent_image")
+            if picture is not None and self.source.family.vector:  # SDXL's edit models read their own scale, SD1's the nodes'
+                picture = self.process_latent_in(picture)
+            return edit_concat(noise, picture)
         names = ("concat_mask", "concat_latent_image", "denoise_mask", "latent_image")
         return inpaint_concat(noise, self.process_latent_in, **{name: kwargs.get(name) for name in names})
 
     def encode_adm(self, **kwargs: Any) -> Tensor | None:
-        """(b, v): the vector conditioning, or None for a family without."""
-        return None
+        """(1, v): the vector conditioning, or None for a family without.
+
+        Reads pooled_output, prompt_type, and sizes, crops and scores where the conditioning has them. Raises InputUnusable
+        when the pooled state is missing or is that of another text encoder.
+        """
+        if not self.source.family.vector:
+            return None
+        pooled = kwargs.get("pooled_output")
+        vector = (
+            None if pooled is None else getattr(adm, self.source.family.vector)(pooled.to(kwargs.get("device") or pooled.device), **kwargs)
+        )
+        if vector is None or vector.shape[1] != self.adm_channels:
+            found = None if vector is None else vector.shape[1]
+            raise InputUnusable("The conditioning was not made by this model's text encoder.", vector=found, expected=self.adm_channels)
+        return vector
 
     def process_latent_in(self, latent: Tensor) -> Tensor:
         """A latent as nodes hand it around -> the model's scale."""

@@ -15,8 +15,8 @@ from comfy.errors import WeightFileInvalid
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.tiny import TinyConfig, build_tiny
-from comfy.models.diffusers_names import vae_names
 from comfy.models.family import UNetConfig, VaeConfig
+from comfy.models.layouts import Place, places
 from comfy.text_encoders.clip_text import ClipTextConfig, ClipTextModel
 from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 from comfy.weights.header import open_index
@@ -36,7 +36,7 @@ class Component:
     insert   what run-time names have in front of the rest of the file's name (`text_model.` for old files)
     config   structure of the network
     dtypes   in which it may compute, best first
-    layout   of the file's names: that of checkpoints (""), or "diffusers"
+    layout   of the file's names: see `layouts`
     """
 
     file: FileIdentity
@@ -63,19 +63,17 @@ class Component:
         index = self._index() if index is None else index
         wanted = network_shapes(self.config)
         entries = []
-        for name, info in self.sources(index).items():
+        for name, (info, place) in self.sources(index).items():
             if name in wanted:
-                shape = _fitted(info, wanted[name], self.file.name)
-                entries.append(SlabEntry(name, info, dtype, shape=shape))
+                shape = _fitted(info, place.shape(info.shape), wanted[name], self.file.name)
+                entries.append(SlabEntry(name, info, dtype, rows=place.rows, transpose=place.transpose, shape=shape))
         return entries
 
-    def sources(self, index: FileIndex) -> dict[str, TensorInfo]:
-        """Run-time name -> tensor of the file, whether the network has it or not."""
+    def sources(self, index: FileIndex) -> dict[str, tuple[TensorInfo, Place]]:
+        """Run-time name -> tensor of the file and the part of it, whether the network has it or not."""
         found = {self.insert + name[len(self.prefix) :]: info for name, info in index.tensors.items() if name.startswith(self.prefix)}
-        if self.layout == "diffusers":
-            names = vae_names(found)
-            found = {names[name]: info for name, info in found.items()}
-        return found
+        shapes = {name: info.shape for name, info in found.items()}
+        return {name: (found[place.source], place) for name, place in places(self.layout, shapes, self.config).items()}
 
     def module(self, ctx: DeviceContext, variant: Hashable = (), patch: Callable[[str, Tensor], Tensor] | None = None) -> nn.Module:
         """The network on `ctx`'s device, brought there when it is not; see `ResidentModels.module`."""
@@ -121,11 +119,11 @@ def network_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def _fitted(info: TensorInfo, wanted: tuple[int, ...], file_name: str) -> tuple[int, ...] | None:
+def _fitted(info: TensorInfo, shape: tuple[int, ...], wanted: tuple[int, ...], file_name: str) -> tuple[int, ...] | None:
     """None when the tensor has the shape `wanted`, `wanted` when it differs by axes of length 1 alone."""
-    if info.shape == wanted:
+    if shape == wanted:
         return None
-    if [n for n in info.shape if n != 1] == [n for n in wanted if n != 1] and info.dtype.is_floating_point:
+    if [n for n in shape if n != 1] == [n for n in wanted if n != 1] and info.dtype.is_floating_point:
         return wanted
     raise WeightFileInvalid(
         "A tensor does not fit the model.", file=file_name, tensor=info.name, shape=list(info.shape), expected_shape=list(wanted)

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
+
+import torch
 
 from comfy.errors import ModelUnknown, WeightFileInvalid
 from comfy.models.diffusers_names import vae_names
-from comfy.models.family import SD1, Family, UNetConfig, VaeConfig
+from comfy.models.family import FAMILIES, SD1, SD2, SDXL, SDXL_REFINER, SMALL_SDXL, Family, UNetConfig, VaeConfig
+from comfy.models.layouts import OPENCLIP_MARK, run_time_shapes
 from comfy.text_encoders.clip_text import ClipTextConfig
 
 #: where the diffusion model of an all-in-one file may lie
 UNET_PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
 GROUPS = 32
+#: what sizes, crops and scores take of the vector conditioning; the pooled state takes the rest
+SDXL_SIZES, REFINER_SIZES = 6 * 256, 5 * 256
+#: OpenCLIP-H: some files leave out the last of its layers, which is not used
+CLIP_H_WIDTH, CLIP_H_LAYERS = 1024, 24
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,20 @@ def detect_family(names: Shapes) -> tuple[Family, UNetConfig]:
     if any("time_stack" in name or "time_mix_blocks" in name for name in names.shapes):
         names.refuse("It is a video model of the SVD kind.")
     config = unet_config(names)
-    if config.use_linear_in_transformer or config.adm_in_channels is not None:
-        names.refuse("It has the layout of SD2 or SDXL.")
     if config.in_channels not in (4, 8, 9):
-        names.refuse(f"Its UNet takes {config.in_channels} channels; SD1 takes 4, 8 or 9.")
+        names.refuse(f"Its UNet takes {config.in_channels} channels; the SD family takes 4, 8 or 9.")
     if config.context_dim is None:
         names.refuse("Its UNet has no attention to a prompt.")
-    return SD1, config
+    vector, linear = config.adm_in_channels, config.use_linear_in_transformer
+    if vector is None:
+        return (SD2, replace(config, attn_precision=torch.float32)) if linear else (SD1, config)
+    if not linear or config.transformer_depth[:1] != (0,):
+        names.refuse("Its UNet takes a picture as vector conditioning (unCLIP, Lotus).")
+    if vector - REFINER_SIZES == config.context_dim:
+        return SDXL_REFINER, config
+    if vector <= SDXL_SIZES:
+        names.refuse(f"Its vector conditioning is {vector} wide; SDXL's is wider than {SDXL_SIZES}.")
+    return FAMILIES[SMALL_SDXL.get(config.transformer_depth, SDXL.name)], config
 
 
 def unet_config(names: Shapes) -> UNetConfig:
@@ -162,7 +176,53 @@ def _transformer_facts(names: Shapes) -> tuple[bool, int | None]:
     return len(proj_in) == 2, context
 
 
-def clip_config(names: Shapes, activation: str, projected: bool = False) -> ClipTextConfig:
+def is_diffusers_unet(names: Shapes) -> bool:
+    """Whether a UNet, its prefix off, has the names of the diffusers layout."""
+    return "conv_in.weight" in names and names.has_under("down_blocks.0.")
+
+
+def diffusers_unet_config(names: Shapes) -> UNetConfig:
+    """The structure of a UNet in diffusers' layout, as far as its names are decided by it. Raises WeightFileInvalid."""
+    levels = names.count("down_blocks.{}.")
+    blocks = tuple(names.count(f"down_blocks.{level}.resnets.{{}}.") for level in range(levels))
+    down = [(level, j) for level in range(levels) for j in range(blocks[level])]
+    up = [(i, j) for i in range(levels) for j in range(names.count(f"up_blocks.{i}.resnets.{{}}."))]
+
+    def depth(place: str) -> int:
+        return names.count(place + ".transformer_blocks.{}.")
+
+    if names.has_under("mid_block.attentions.0."):
+        middle = depth("mid_block.attentions.0")
+    else:
+        middle = -1 if names.has_under("mid_block.resnets.0.") else -2
+    if len(up) != sum(blocks) + levels:
+        raise WeightFileInvalid("The UNet's way up does not fit its way down.", file=names.file_name, output_blocks=len(up))
+    return UNetConfig(
+        in_channels=names.shape("conv_in.weight", 4)[1],
+        model_channels=names.shape("conv_in.weight", 4)[0],
+        out_channels=4,
+        num_res_blocks=blocks,
+        channel_mult=(1,) * levels,
+        transformer_depth=tuple(depth(f"down_blocks.{level}.attentions.{j}") for level, j in down),
+        transformer_depth_middle=middle,
+        transformer_depth_output=tuple(reversed([depth(f"up_blocks.{i}.attentions.{j}") for i, j in up])),
+        context_dim=None,
+    )
+
+
+def as_checkpoint(names: Shapes) -> Shapes:
+    """A UNet's shapes under the names of checkpoints, whichever layout it has."""
+    if not is_diffusers_unet(names):
+        return names
+    return Shapes(names.file_name, run_time_shapes("diffusers", names.shapes, diffusers_unet_config(names)))
+
+
+def text_layout(names: Shapes) -> str:
+    """The layout of a CLIP text encoder, its prefix off."""
+    return "openclip" if OPENCLIP_MARK in names else ""
+
+
+def clip_config(names: Shapes, activation: str) -> ClipTextConfig:
     """Sizes of a CLIP text transformer in HF layout, `text_model.` included. Raises WeightFileInvalid."""
     vocabulary, width = names.shape("text_model.embeddings.token_embedding.weight", 2)
     layers = names.count("text_model.encoder.layers.{}.")
@@ -171,7 +231,9 @@ def clip_config(names: Shapes, activation: str, projected: bool = False) -> Clip
     heads = max(width // 64, 1)
     if width % heads:
         raise WeightFileInvalid("The text encoder's width is no multiple of its heads.", file=names.file_name, width=width, heads=heads)
-    projection = names.shape("text_projection.weight", 2)[0] if projected and "text_projection.weight" in names else None
+    if (width, layers) == (CLIP_H_WIDTH, CLIP_H_LAYERS - 1):
+        layers = CLIP_H_LAYERS
+    projection = names.shape("text_projection.weight", 2)[0] if "text_projection.weight" in names else None
     return ClipTextConfig(
         hidden_size=width,
         intermediate_size=names.shape("text_model.encoder.layers.0.mlp.fc1.weight", 2)[0],

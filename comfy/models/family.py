@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class Family:
     dtypes           in which the denoiser may compute, best first; text_dtypes, vae_dtypes likewise
     vae_prefix       where the VAE lies in an all-in-one file
     compose          name of a function in `comfy.text_encoders.compose` that joins the streams; "" for a single stream
+    vector           name of a function in `comfy.models.adm` that makes the vector conditioning; "" for none
     """
 
     name: str
@@ -54,6 +55,7 @@ class Family:
     text_dtypes: tuple[torch.dtype, ...] = HALF_FIRST
     vae_dtypes: tuple[torch.dtype, ...] = BFLOAT_FIRST
     compose: str = ""
+    vector: str = ""
 
 
 SD1 = Family(
@@ -63,7 +65,48 @@ SD1 = Family(
     dtypes=HALF_FIRST,
     streams=(TextStream("clip_l", "l", "CLIP_L", ("cond_stage_model.transformer.",), "quick_gelu", ClipRule()),),
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in (SD1,)}
+#: a layer before the last, without the final norm: what the families after SD2 read
+_PENULTIMATE = ClipRule(layer=-2, norm_layer=False)
+_CLIP_G = TextStream(
+    "clip_g", "g", "CLIP_G", ("conditioner.embedders.1.model.",), "gelu", ClipRule(layer=-2, norm_layer=False, projected=True)
+)
+SD2 = Family(
+    name="SD20",
+    sampling="eps",
+    latent_format="SD15",
+    dtypes=HALF_FIRST,
+    streams=(
+        TextStream(
+            "clip_h",
+            "h",
+            "CLIP_H",
+            ("cond_stage_model.model.", "conditioner.embedders.0.model.", "cond_stage_model.transformer."),
+            "gelu",
+            ClipRule(layer=-2, projected=True),
+        ),
+    ),
+)
+SDXL = Family(
+    name="SDXL",
+    sampling="eps",
+    latent_format="SDXL",
+    dtypes=HALF_FIRST,
+    streams=(TextStream("clip_l", "l", "CLIP_L", ("conditioner.embedders.0.transformer.",), "quick_gelu", _PENULTIMATE), _CLIP_G),
+    compose="sdxl",
+    vector="sdxl_vector",
+)
+SDXL_REFINER = replace(
+    SDXL,
+    name="SDXLRefiner",
+    streams=(replace(_CLIP_G, prefixes=("conditioner.embedders.0.model.",)),),
+    compose="",
+    vector="refiner_vector",
+)
+#: SDXL with fewer layers: the transformer depths on the way down name them
+SMALL_SDXL = {(0, 0, 2, 2, 4, 4): "SSD1B", (0, 0, 1, 1, 2, 2): "Segmind_Vega", (0, 2, 5): "KOALA_700M", (0, 2, 6): "KOALA_1B"}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (SD1, SD2, SDXL, SDXL_REFINER, *(replace(SDXL, name=name) for name in SMALL_SDXL.values()))
+}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,20 @@ from comfy.errors import ModelUnknown
 from comfy.models.base import DenoiserSource
 from comfy.models.clip import CLIP, TextSource
 from comfy.models.component import Component
-from comfy.models.detect import Shapes, clip_config, detect_family, is_diffusers_vae, unet_prefix, vae_config
+from comfy.models.detect import (
+    Shapes,
+    as_checkpoint,
+    clip_config,
+    detect_family,
+    is_diffusers_unet,
+    is_diffusers_vae,
+    text_layout,
+    unet_prefix,
+    vae_config,
+)
 from comfy.models.family import FAMILIES, SD1, Family, TextStream
+from comfy.models.layouts import OPENCLIP_MARK, run_time_shapes
+from comfy.models.markers import with_sampling
 from comfy.models.patcher import ModelPatcher
 from comfy.models.vae import VAE, VaeSource
 from comfy.weights.header import FileIndex, open_index
@@ -38,11 +50,8 @@ def load_checkpoint(path: str | os.PathLike[str], *, embedding_folders: Sequence
     """
     index = open_index(path)
     names = shapes_of(index)
-    prefix = unet_prefix(names)
-    family, config = detect_family(names.under(prefix))
-    denoiser = Component(index.identity, "denoiser", prefix, config, family.dtypes)
-    denoiser.entries(family.dtypes[0], index)
-    model = ModelPatcher(DenoiserSource(family, denoiser))
+    source = _model_of(index, names, unet_prefix(names))
+    family, model = source.family, ModelPatcher(source)
     found = Checkpoint(model, _clip_of(index, names, family, embedding_folders), _vae_of(index, names, family))
     absent = [name for name, handle in (("text encoder", found.clip), ("VAE", found.vae)) if handle is None]
     if absent:
@@ -54,11 +63,8 @@ def load_diffusion_model(path: str | os.PathLike[str]) -> ModelPatcher:
     """The MODEL of a file that holds a diffusion model, with or without a prefix. Raises as `load_checkpoint`."""
     index = open_index(path)
     names = shapes_of(index)
-    prefix = "" if "input_blocks.0.0.weight" in names else unet_prefix(names)
-    family, config = detect_family(names.under(prefix))
-    component = Component(index.identity, "denoiser", prefix, config, family.dtypes)
-    component.entries(family.dtypes[0], index)
-    return ModelPatcher(DenoiserSource(family, component))
+    alone = "input_blocks.0.0.weight" in names or is_diffusers_unet(names)
+    return ModelPatcher(_model_of(index, names, "" if alone else unet_prefix(names)))
 
 
 def load_vae(path: str | os.PathLike[str]) -> VAE:
@@ -90,6 +96,16 @@ def shapes_of(index: FileIndex) -> Shapes:
     return Shapes(index.identity.name, {name: info.shape for name, info in index.tensors.items()})
 
 
+def _model_of(index: FileIndex, names: Shapes, prefix: str) -> DenoiserSource:
+    under = names.under(prefix)
+    layout = "diffusers" if is_diffusers_unet(under) else ""
+    family, config = detect_family(as_checkpoint(under))
+    family = with_sampling(family, config, index, prefix)
+    component = Component(index.identity, "denoiser", prefix, config, family.dtypes, layout=layout)
+    component.entries(family.dtypes[0], index)
+    return DenoiserSource(family, component)
+
+
 def _clip_of(index: FileIndex, names: Shapes, family: Family, embedding_folders: Sequence[str] | None) -> CLIP | None:
     parts = []
     for stream in family.streams:
@@ -102,6 +118,8 @@ def _clip_of(index: FileIndex, names: Shapes, family: Family, embedding_folders:
 
 def _insert_of(names: Shapes, prefix: str) -> str | None:
     """What is missing in front of the names under `prefix`: "", or `text_model.` in old files; None when it is no CLIP."""
+    if prefix + OPENCLIP_MARK in names:
+        return ""
     for insert in ("", "text_model."):
         if prefix + ("" if insert else "text_model.") + TOKENS in names:
             return insert
@@ -110,9 +128,10 @@ def _insert_of(names: Shapes, prefix: str) -> str | None:
 
 def _text_component(index: FileIndex, names: Shapes, prefix: str, stream: TextStream, family: Family) -> Component:
     insert = _insert_of(names, prefix) or ""
-    under = {insert + name: shape for name, shape in names.under(prefix).shapes.items()}
-    config = clip_config(Shapes(names.file_name, under), stream.activation, stream.rule.projected)
-    component = Component(index.identity, stream.name, prefix, config, family.text_dtypes, insert)
+    under = Shapes(names.file_name, {insert + name: shape for name, shape in names.under(prefix).shapes.items()})
+    layout = text_layout(under)
+    config = clip_config(Shapes(names.file_name, run_time_shapes(layout, under.shapes)), stream.activation)
+    component = Component(index.identity, stream.name, prefix, config, family.text_dtypes, insert, layout)
     component.entries(family.text_dtypes[0], index)
     return component
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -128,3 +128,4 @@ def _find_embedding(text: str, find: EmbeddingLookup) -> tuple[Tensor | None, st
 
 CLIP_L = PromptTokenizer(clip_bpe.token_ids, clip_bpe.START_TOKEN, clip_bpe.END_TOKEN, pad=clip_bpe.END_TOKEN, names=clip_bpe.vocabulary)
 CLIP_G = PromptTokenizer(clip_bpe.token_ids, clip_bpe.START_TOKEN, clip_bpe.END_TOKEN, pad=0, width=1280, names=clip_bpe.vocabulary)
+CLIP_H = replace(CLIP_G, width=1024)

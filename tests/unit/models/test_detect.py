@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from comfy.errors import ModelUnknown, WeightFileInvalid
 from comfy.models.component import network_shapes
@@ -21,6 +22,9 @@ REFINER = UNetConfig(
 )
 SSD1B = UNetConfig(4, 320, 4, (2, 2, 2), (1, 2, 4), (0, 0, 2, 2, 4, 4), -1, (0, 0, 0, 1, 1, 2, 10, 4, 4), 2048, -1, 64, True, 2816)
 KOALA_700M = UNetConfig(4, 320, 4, (1, 1, 1), (1, 2, 4), (0, 2, 5), -2, (0, 0, 2, 2, 5, 5), 2048, -1, 64, True, 2816)
+VEGA = replace(SSD1B, transformer_depth=(0, 0, 1, 1, 2, 2), transformer_depth_output=(0, 0, 0, 1, 1, 1, 2, 2, 2))
+KOALA_1B = replace(KOALA_700M, transformer_depth=(0, 2, 6), transformer_depth_middle=6, transformer_depth_output=(0, 0, 2, 2, 6, 6))
+SD2 = replace(FULL.unet, context_dim=1024, num_heads=-1, num_head_channels=64, use_linear_in_transformer=True)
 
 
 def shapes(config: UNetConfig | VaeConfig | ClipTextConfig, prefix: str = "") -> Shapes:
@@ -39,9 +43,36 @@ def test_structure_of_relatives_is_read_whole(config: UNetConfig) -> None:
     assert unet_config(shapes(config)) == config
 
 
-def test_relatives_without_a_row_are_unknown() -> None:
-    with pytest.raises(ModelUnknown, match="layout of SD2 or SDXL"):
-        detect_family(shapes(SDXL))
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (SDXL, "SDXL"),
+        (replace(SDXL, in_channels=9), "SDXL"),
+        (REFINER, "SDXLRefiner"),
+        (SSD1B, "SSD1B"),
+        (VEGA, "Segmind_Vega"),
+        (KOALA_700M, "KOALA_700M"),
+        (KOALA_1B, "KOALA_1B"),
+    ],
+)
+def test_sdxl_and_its_relatives(config: UNetConfig, name: str) -> None:
+    family, found = detect_family(shapes(config))
+    assert family.name == name
+    assert found == config
+
+
+def test_sd2_computes_attention_in_float32() -> None:
+    family, found = detect_family(shapes(SD2))
+    assert family.name == "SD20"
+    assert found == replace(SD2, attn_precision=torch.float32)
+
+
+@pytest.mark.parametrize("adm", [4, 1536, 2048])
+def test_relatives_without_a_row_are_unknown(adm: int) -> None:
+    with pytest.raises(ModelUnknown, match="picture as vector conditioning"):
+        detect_family(shapes(replace(SD2, adm_in_channels=adm)))
+    with pytest.raises(ModelUnknown):
+        detect_family(shapes(replace(SDXL, adm_in_channels=min(adm, 1536))))
 
 
 @pytest.mark.parametrize("sizes", [FULL, small_sizes()])

@@ -100,7 +100,8 @@ def test_models_that_sampling_brought_are_listed_for_their_lane_alone(place: Pat
 
 
 def test_weights_put_into_a_clip_are_this_handles_alone(place: Path) -> None:
-    clip: Any = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=()).clip
+    path = make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1)
+    clip: Any = load_checkpoint(path, embedding_folders=()).clip
     with cpu_context().activate():
         before = clip.encode("cat")
         key = next(name for name in clip.get_sd() if name.endswith("final_layer_norm.weight"))

@@ -132,7 +132,7 @@ def test_what_the_assigned_function_gives_is_what_the_picture_is_made_of(
 def test_ksampler_class_and_its_lists(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
-    class Mine(comfy.samplers.KSampler):  # type: ignore[misc]
+    class Mine(comfy.samplers.KSampler):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             made.append("mine")
             super().__init__(*args, **kwargs)
@@ -146,7 +146,11 @@ def test_ksampler_class_and_its_lists(loaded: Any, monkeypatch: pytest.MonkeyPat
 def test_a_scheduler_list_assigned_while_sampling_is_what_a_name_is_checked_with(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comfy.samplers.KSampler, "SCHEDULERS", ["normal", "of a pack"])
     before = comfy.samplers.calculate_sigmas
-    monkeypatch.setattr(comfy.samplers, "calculate_sigmas", lambda ms, name, steps: before(ms, "karras" if name == "of a pack" else name, steps))
+
+    def theirs(table: Any, name: str, steps: int) -> torch.Tensor:
+        return before(table, "karras" if name == "of a pack" else name, steps)
+
+    monkeypatch.setattr(comfy.samplers, "calculate_sigmas", theirs)
     arguments = (loaded[0], 7, 2, 1.0, "euler")
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
     (mine,) = nodes.common_ksampler(*arguments, "of a pack", COND, COND, latent)
@@ -239,12 +243,13 @@ def test_folder_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(folders, "_current", folders.Folders(Config(base_dir=tmp_path)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/a.bin").touch()
-    folder_paths.folder_names_and_paths["mine"] = ([str(tmp_path / "mine")], {".bin"})
+    table: Any = getattr(folder_paths, "folder_names_and_paths")  # noqa: B009 - a live attribute, which no checker sees
+    table["mine"] = ([str(tmp_path / "mine")], {".bin"})
     assert folder_paths.get_filename_list("mine") == ["a.bin"]
-    folder_paths.folder_names_and_paths["mine"][1].clear()
+    table["mine"][1].clear()
     (tmp_path / "mine/b.other").touch()
     assert folder_paths.get_filename_list("mine") == ["a.bin", "b.other"]
-    folder_paths.folder_names_and_paths["odd"] = [(), {".x"}]  # a list, with a tuple of folders: seen in packs
+    table["odd"] = [(), {".x"}]  # a list, with a tuple of folders: seen in packs
     assert folder_paths.get_filename_list("odd") == []
 
 

@@ -17,6 +17,9 @@ import torch
 from comfy.errors import WeightFileInvalid
 from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 
+#: names under which files hold their state dict beside other things; the last three are those of upscale models
+WRAPPERS = ("state_dict", "params_ema", "params-ema", "params")
+
 
 def load_pickle(path: str | os.PathLike[str]) -> Any:
     """The pickled object with its tensors in RAM on the CPU, whatever device they were saved from.
@@ -107,9 +110,10 @@ def _unwrap(loaded: Any, identity: FileIdentity) -> tuple[Mapping[str, Any], dic
     if not isinstance(loaded, Mapping):
         raise WeightFileInvalid("The pickle holds no dictionary of tensors.", file=identity.name, found=type(loaded).__name__)
     metadata = {str(name): str(value) for name, value in loaded.items() if isinstance(value, str | int | float)}
-    inner = loaded.get("state_dict")
-    if isinstance(inner, Mapping):
-        return inner, metadata
+    for wrapper in WRAPPERS:
+        inner = loaded.get(wrapper)
+        if isinstance(inner, Mapping):
+            return inner, metadata
     if len(loaded) == 1:
         (only,) = loaded.values()
         if isinstance(only, Mapping):

@@ -31,7 +31,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("ruff", "mypy", "pytest"):
         (tree / f"{name}.py").write_text(STUB.format(name=name))
     (tree / "bin").mkdir()
-    for name in ("chromium", "jq", "shellcheck", "curl"):
+    for name in ("chromium", "jq", "shellcheck", "curl", "nginx", "systemd-analyze", "promtool"):
         (tree / "bin" / name).write_text(f"#!/bin/sh\necho ran {name}\nexit ${{STATUS_{name}:-0}}\n")
         (tree / "bin" / name).chmod(0o755)
     return tree

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, PackageMissing
 from comfy.replaceable import replaceable
 
 #: (sigma, sigma_next) -> a standard normal tensor like x
@@ -98,11 +98,14 @@ class BrownianTree:
     """One Brownian motion over [t0, t1] for the whole tensor, its value fixed by the seed and not by the order of questions."""
 
     def __init__(self, x: Tensor, t0: Any, t1: Any, seed: int | None = None, cpu: bool = False) -> None:
-        """x (b, ...) gives shape and device; `cpu` draws the tree on the CPU, so that every device gets the same."""
+        """x (b, ...) gives shape and device; `cpu` draws the tree on the CPU, so that every device gets the same.
+
+        Raises PackageMissing without torchsde.
+        """
         try:
             import torchsde
         except ImportError as error:
-            raise InputUnusable("This sampler needs the package torchsde, which is not installed.", package="torchsde") from error
+            raise PackageMissing(package="torchsde", needed_for="samplers that follow a Brownian path") from error
         t0, t1 = float32(t0), float32(t1)
         self._sign = 1 if t0 < t1 else -1
         low, high = min(t0, t1), max(t0, t1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, PackageMissing
 from comfy.replaceable import replaceable
 from comfy.sampling import curves
 
@@ -53,8 +53,14 @@ def normal(table: Any, steps: int, sgm: bool = False) -> Tensor:
 
 
 def beta(table: Any, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
-    """Entries at the quantiles of a Beta distribution. Lee et al. 2024, arXiv:2407.12173. Repeats are left out."""
-    from scipy.stats import beta as distribution  # imports slowly, and only this scheduler needs it
+    """Entries at the quantiles of a Beta distribution. Lee et al. 2024, arXiv:2407.12173. Repeats are left out.
+
+    Raises PackageMissing without scipy.
+    """
+    try:
+        from scipy.stats import beta as distribution  # imports slowly, and only this scheduler needs it
+    except ImportError as error:
+        raise PackageMissing(package="scipy", needed_for="the scheduler beta") from error
 
     last = len(table.sigmas) - 1
     quantiles = distribution.ppf([1 - i / steps for i in range(steps)], alpha, beta)

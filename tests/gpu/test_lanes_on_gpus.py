@@ -14,10 +14,14 @@ import torch
 
 from comfy.device.context import DeviceContext, make_context
 from comfy.models.loader import load_checkpoint
+from comfy.nodes.sampling import KSampler
+from comfy.sampling.sampler import SAMPLER_NAMES
 from comfy.units import GIB
 from comfy.weights.cache import WeightCache
 from tests.fakes import cpu_context, in_threads
+from tests.hashed_weights import hashed
 from tests.make_checkpoint import make_sd1_checkpoint
+from tests.unit.sampling.kinds import needs_torchsde
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 
@@ -78,6 +82,31 @@ def test_float16_on_a_gpu_is_close_to_float32_on_the_cpu(lanes: list[DeviceConte
     on_gpu = picture(lanes[0], checkpoint, sampler)
     assert on_gpu.shape == on_cpu.shape
     assert (on_gpu - on_cpu).abs().max() < FP16_TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One level deep: of a deeper random network, which is no denoiser, the adaptive sampler makes hundreds of steps."""
+    return make_sd1_checkpoint(tmp_path_factory.mktemp("gpu") / "flat.safetensors", width=64, channel_mult=(1,), context=64, clip_layers=1)
+
+
+def latent(ctx: DeviceContext, path: Path, sampler: str) -> torch.Tensor:
+    """(1, 4, 16, 16) on the CPU: three steps with noise that the sampler draws itself, on the lane's GPU or from a path."""
+    with ctx.activate():
+        positive, negative = ([[hashed((1, 5, 64), salt), {}]] for salt in (1, 2))
+        empty = {"samples": torch.zeros(1, 4, 16, 16)}
+        return KSampler().sample(load_checkpoint(path).model, 5, 3, 1.5, sampler, "normal", positive, negative, empty)[0]["samples"].float()
+
+
+@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+def test_every_sampler_gives_the_same_bytes_on_every_gpu(lanes: list[DeviceContext], network: Path, sampler: str) -> None:
+    if needs_torchsde(sampler):
+        pytest.importorskip("torchsde")
+    alone = [latent(ctx, network, sampler) for ctx in lanes]
+    together = in_threads(len(lanes), lambda i: [latent(lanes[i], network, sampler) for _ in range(2)])
+    assert bool(alone[0].isfinite().all())
+    for other in (*alone, *(result for results in together for result in results)):
+        assert torch.equal(alone[0], other)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -1,4 +1,4 @@
-"""The sampling types of the goldens by their recorded names."""
+"""The sampling types of the goldens by their recorded names, and which samplers need an optional package."""
 
 from __future__ import annotations
 
@@ -39,3 +39,8 @@ _TYPES: dict[str, tuple[str, dict[str, Any]]] = {
 def sampling_type(name: str) -> Any:
     kind, settings = _TYPES[name]
     return make_model_sampling(kind, **settings)
+
+
+def needs_torchsde(sampler: str) -> bool:
+    """Whether a sampler draws from a Brownian path, which the package torchsde makes."""
+    return sampler.startswith("dpmpp_") and "sde" in sampler

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import sys
 
 import pytest
 import torch
 
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, PackageMissing
+from comfy.sampling.ksampler import sample
 from comfy.sampling.noise import BrownianTreeNoiseSampler, Continued, default_noise_sampler, prepare_noise
+from comfy.sampling.sampler import SAMPLER_NAMES
 from tests.goldens import assert_close, facts, tensors
+from tests.unit.sampling.fakes import AnalyticModel, Handle
+from tests.unit.sampling.kinds import needs_torchsde
 
 DRAWS = tensors("c_noise")
 SOURCES = tensors("b_noise_samplers")
@@ -80,5 +85,16 @@ def test_default_noise_is_the_recorded_draws(key):
 
 def test_a_sampler_without_torchsde_says_which_package_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchsde", None)
-    with pytest.raises(InputUnusable, match="torchsde"):
+    with pytest.raises(PackageMissing, match="torchsde"):
         BrownianTreeNoiseSampler(torch.zeros(1, 4, 2, 2), 0.03, 14.6, seed=1)
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_only_the_samplers_on_a_brownian_path_need_torchsde(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "torchsde", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    latent = torch.zeros(1, 4, 2, 2)
+    conds = [[[torch.zeros(1, 2, 3), {}]]] * 2
+    refused = pytest.raises(PackageMissing, match="torchsde") if needs_torchsde(name) else contextlib.nullcontext()
+    with refused:
+        sample(Handle(AnalyticModel("eps")), prepare_noise(latent, 1), 2, 2.0, name, "normal", *conds, latent, seed=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, PackageMissing
 from comfy.sampling import curves
 from comfy.sampling.schedules import SCHEDULER_NAMES, beta, calculate_sigmas, partial_sigmas
 from tests.goldens import assert_close, facts, tensors
@@ -47,6 +49,16 @@ def test_denoise_zero_is_an_empty_list():
 def test_an_unusable_schedule_is_a_typed_error(scheduler, steps):
     with pytest.raises(InputUnusable):
         calculate_sigmas(sampling_type("sd15_eps"), scheduler, steps)
+
+
+def test_beta_without_scipy_says_which_package_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(PackageMissing, match="scipy"):
+        calculate_sigmas(sampling_type("sd15_eps"), "beta", 4)
+    for scheduler in SCHEDULER_NAMES:  # the others do without
+        if scheduler != "beta":
+            assert len(calculate_sigmas(sampling_type("sd15_eps"), scheduler, 4)) > 4
 
 
 CURVES = {

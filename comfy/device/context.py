@@ -13,6 +13,7 @@ import torch
 
 from comfy.config import Config
 from comfy.device.graphs import GraphPool
+from comfy.device.page_lock import PageLocker
 from comfy.device.probe import Devices
 from comfy.device.resident import ResidentModels
 from comfy.device.runner import DenoiserRunner
@@ -134,6 +135,8 @@ def make_contexts(config: Config, weights: WeightCache, devices: Devices | None 
     """A DeviceContext for each lane of `lane_devices()`. Raises ConfigError as that does."""
     devices = devices or Devices()
     found = lane_devices(config, devices)
+    if any(device.type == "cuda" for device in found):
+        weights.lock_pages = PageLocker()
     return [
         make_context(index, device, weights, _budget(device, weights, len(found), devices), graphs=config.cuda_graphs)
         for index, device in enumerate(found)

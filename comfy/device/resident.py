@@ -161,8 +161,8 @@ class ResidentModels:
         """The slab's tensors as views of one new allocation on the device, filled by one copy. Raises OutOfDeviceMemory."""
         with torch.inference_mode(False):
             flat = self._allocated(slab.nbytes, name)
-            flat.copy_(slab.flat, non_blocking=slab.pinned)
-        if slab.pinned:
+            flat.copy_(slab.flat, non_blocking=slab.page_locked)
+        if slab.page_locked:
             torch.cuda.current_stream(self.device).synchronize()  # the lease, and with it the source, may go after this
         return slab.views(flat)
 

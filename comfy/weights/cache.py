@@ -32,6 +32,7 @@ class SlabRow:
     leases: int
     last_use: float
     pinned: bool
+    page_locked: bool
     ready: bool
 
 
@@ -103,9 +104,11 @@ class WeightCache:
         on_filled: Callable[[Slab], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`fill` reads a slab's bytes; `on_filled` sees each slab once, read and not yet lent (page-locking belongs there)."""
+        """`fill` reads a slab's bytes; `on_filled` sees each slab once, read and not yet lent."""
         self.capacity_bytes = capacity_bytes
         self._fill, self._on_filled, self._clock = fill, on_filled, clock
+        #: starts to lock a new slab's pages for CUDA and returns how to wait for that; None where there is no CUDA
+        self.lock_pages: Callable[[Slab], Callable[[], None]] | None = None
         self._lock = threading.Lock()
         self._table: OrderedDict[SlabKey, _Record] = OrderedDict()  # least recently used first
         self._pinned: set[SlabKey] = set()
@@ -169,7 +172,12 @@ class WeightCache:
             victims = self._reserve(record, plan.nbytes)
         del victims  # their memory goes back here, outside the lock
         slab = Slab(record.key, plan)
-        self._fill(slab)
+        locked = self.lock_pages(slab) if self.lock_pages is not None else None
+        try:
+            self._fill(slab)
+        finally:
+            if locked is not None:
+                locked()  # it ran beside the read; nobody waits for it on a later request
         if self._on_filled is not None:
             self._on_filled(slab)
         log.info("read %s of %s (%s) in %.2fs", record.key.component, record.key.file.name, gib(slab.nbytes), time.monotonic() - began)
@@ -263,6 +271,7 @@ class WeightCache:
             leases=record.leases,
             last_use=record.last_use,
             pinned=key in self._pinned,
+            page_locked=record.slab is not None and record.slab.page_locked,
             ready=record.slab is not None,
         )
 

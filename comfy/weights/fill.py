@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 import torch
 
 from comfy.errors import HostMemoryExhausted, WeightFileInvalid
-from comfy.weights.files import FileIdentity, expect_unchanged, open_file
+from comfy.weights.files import FileIdentity, TensorInfo, expect_unchanged, open_file
 from comfy.weights.pickles import read_pickle
 from comfy.weights.slab import Region, Slab, View
 
@@ -95,7 +95,7 @@ def _jobs(slab: Slab, file: _File) -> Iterator[Job]:
         if region.source.start < 0:
             loaded = read_pickle(slab.key.file.path)[0] if loaded is None else loaded
             yield _copy_job(slab, region, loaded)
-        elif region.dtype == region.source.dtype and not region.transpose:
+        elif region.dtype == region.source.dtype and not region.transpose and region.scale is None:
             for first in range(0, region.nbytes, CHUNK_BYTES):
                 yield _read_job(slab, region, file, first, min(first + CHUNK_BYTES, region.nbytes))
         else:
@@ -115,8 +115,10 @@ def _copy_job(slab: Slab, region: Region, loaded: Mapping[str, torch.Tensor]) ->
     if region.transpose:
         target = target.t()
 
+    factor = None if region.scale is None else float(loaded[region.scale.name])
+
     def copy() -> None:
-        target.copy_(source)
+        target.copy_(source if factor is None else source.float() * factor)
 
     return copy
 
@@ -136,10 +138,17 @@ def _convert_jobs(slab: Slab, region: Region, file: _File) -> Iterator[Job]:
 
 def _convert_job(target: torch.Tensor, region: Region, file: _File, start: int, step_bytes: int) -> Job:
     def convert() -> None:
+        factor = None if region.scale is None else _scalar(file, region.scale)
         scratch = file.read_scratch(target.shape[0] * step_bytes, start, region.source.name)
-        target.copy_(scratch.view(region.source.dtype).view(target.shape))
+        stored = scratch.view(region.source.dtype).view(target.shape)
+        target.copy_(stored if factor is None else stored.float() * factor)
 
     return convert
+
+
+def _scalar(file: _File, info: TensorInfo) -> float:
+    """A tensor of one element, read through the scratch buffer."""
+    return float(file.read_scratch(info.nbytes, info.start, info.name).view(info.dtype))
 
 
 def _run(jobs: list[Job], threads: int) -> None:

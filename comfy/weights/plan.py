@@ -40,6 +40,7 @@ class SlabEntry:
     rows       (first, end) range of the source's first dimension
     transpose  swap the two dimensions of a matrix
     shape      run-time shape, when it differs
+    scale      a tensor of one element in the same file that the source is multiplied by ("scaled" 8-bit files)
     """
 
     name: str
@@ -48,6 +49,7 @@ class SlabEntry:
     rows: tuple[int, int] | None = None
     transpose: bool = False
     shape: tuple[int, ...] | None = None
+    scale: TensorInfo | None = None
 
 
 #: a slab's entries, or a function that finds them; it may read the file's header and runs without any lock
@@ -67,6 +69,7 @@ class Region:
     shape: tuple[int, ...]
     offset: int
     nbytes: int
+    scale: TensorInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def plan_slab(key: SlabKey, entries: Sequence[SlabEntry]) -> SlabPlan:
         if region is None:
             shape = entry.source.shape[::-1] if entry.transpose else entry.source.shape
             nbytes = math.prod(shape) * entry.dtype.itemsize
-            region = regions[place] = Region(entry.source, entry.dtype, entry.transpose, shape, offset, nbytes)
+            region = regions[place] = Region(entry.source, entry.dtype, entry.transpose, shape, offset, nbytes, entry.scale)
             offset += -(-nbytes // ALIGNMENT) * ALIGNMENT
         views[entry.name] = View(region, entry.rows, entry.shape)
     originals = {region.source.name: region for region in reversed(regions.values())}
@@ -128,6 +131,8 @@ def _check(key: SlabKey, entry: SlabEntry) -> None:
         problem = "The tensor does not have these rows."
     elif entry.transpose and entry.rows is not None and entry.shape is not None:
         problem = "Rows of a transposed matrix cannot take another shape."
+    elif entry.scale is not None and math.prod(entry.scale.shape) != 1:
+        problem = "A scale must be one number."
     elif entry.shape is not None:
         count = math.prod(shape) if entry.rows is None else math.prod(shape[1:]) * (entry.rows[1] - entry.rows[0])
         if math.prod(entry.shape) != count:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -24,7 +24,7 @@ class Slab:
 
     nbytes  length of the mapping's used part
     flat    (nbytes,) uint8, all of it
-    pinned  whether the mapping is page-locked for CUDA; set through the cache's `on_filled` hook
+    page_locked  whether CUDA may copy from the mapping without a stop in between; set by what the cache locks pages with
     """
 
     def __init__(self, key: SlabKey, plan: SlabPlan, flat: torch.Tensor | None = None) -> None:
@@ -32,8 +32,16 @@ class Slab:
         self.key = key
         self.plan = plan
         self.nbytes = plan.nbytes
-        self.flat = allocate(plan.nbytes, key.file.name) if flat is None else flat
-        self.pinned = False
+        self._mapping: Mapping | None = None
+        if flat is None:
+            self._mapping, flat = allocate(plan.nbytes, key.file.name)
+        self.flat = flat
+        self.page_locked = False
+
+    def before_unmap(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the last view is gone, just before the memory goes back to the system."""
+        assert self._mapping is not None
+        self._mapping.callback = callback
 
     def names(self) -> Iterator[str]:
         """The run-time names, in the order of the entries."""
@@ -65,15 +73,25 @@ class Slab:
         return f"Slab({self.key.file.name}, {self.key.component}, {self.key.dtype}, {self.nbytes} bytes)"
 
 
-def allocate(nbytes: int, name: str = "slab") -> torch.Tensor:
-    """A zeroed (nbytes,) uint8 tensor over a shared mapping that lives as long as any view of it.
+class Mapping(mmap.mmap):
+    """A mapping that says when it goes."""
+
+    callback: Callable[[], None] | None = None
+
+    def __del__(self) -> None:
+        if self.callback is not None:
+            self.callback()
+
+
+def allocate(nbytes: int, name: str = "slab") -> tuple[Mapping, torch.Tensor]:
+    """A shared mapping, and a zeroed (nbytes,) uint8 tensor over it; the mapping lives as long as any view of that.
 
     A memfd, so that another process can map the same bytes; anonymous memory where the system has no memfd.
     Raises HostMemoryExhausted.
     """
     length = max(nbytes, mmap.PAGESIZE)  # a mapping cannot be empty
     try:
-        mapping = _memfd_mapping(length, name) if hasattr(os, "memfd_create") else mmap.mmap(-1, length)
+        mapping = _memfd_mapping(length, name) if hasattr(os, "memfd_create") else Mapping(-1, length)
     except (OSError, OverflowError, MemoryError) as error:
         raise HostMemoryExhausted("The system gives no more memory.", file=name, needed_bytes=nbytes) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -83,14 +101,14 @@ def allocate(nbytes: int, name: str = "slab") -> torch.Tensor:
             if error.errno != errno.EINVAL:  # a kernel without huge pages; ordinary ones do
                 raise
     with torch.inference_mode(False):  # tensors born in inference mode could never be used outside it
-        return torch.frombuffer(mapping, dtype=torch.uint8)[:nbytes]
+        return mapping, torch.frombuffer(mapping, dtype=torch.uint8)[:nbytes]
 
 
-def _memfd_mapping(length: int, name: str) -> mmap.mmap:
+def _memfd_mapping(length: int, name: str) -> Mapping:
     descriptor = os.memfd_create("weights:" + name[:200].encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, length)
-        return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED)
+        return Mapping(descriptor, length, flags=mmap.MAP_SHARED)
     finally:
         os.close(descriptor)  # the mapping keeps a descriptor of its own
 

@@ -188,7 +188,7 @@ def test_the_mapping_goes_with_the_last_view(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has no memfd")
 def test_the_memory_is_a_shared_mapping_of_a_memfd():
-    flat = slab.allocate(100, "my model")
+    _mapping, flat = slab.allocate(100, "my model")
     maps = Path("/proc/self/maps").read_text().splitlines()
     (line,) = [text for text in maps if text.startswith(f"{flat.data_ptr():x}-")]
     assert "rw-s" in line
@@ -197,7 +197,7 @@ def test_the_memory_is_a_shared_mapping_of_a_memfd():
 
 def test_without_memfd_the_memory_is_anonymous(monkeypatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    flat = slab.allocate(100)
+    _mapping, flat = slab.allocate(100)
     assert flat.fill_(3).sum() == 300
 
 

@@ -16,6 +16,7 @@ from comfy.web import (
     info,
     internal,
     models,
+    openapi,
     prompt,
     queue,
     settings,
@@ -49,6 +50,7 @@ TABLES: tuple[Callable[[PromptServer], web.RouteTableDef], ...] = (
     models.routes,
     extensions.routes,
     internal.routes,
+    openapi.routes,
 )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import comfy.ops
 from comfy.device.context import DeviceContext
 from comfy.errors import WeightFileInvalid
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.tiny import TinyConfig, build_tiny
+from comfy.models.control_config import ControlConfig
 from comfy.models.family import UNetConfig, VaeConfig
 from comfy.models.layouts import Place, places
 from comfy.text_encoders.clip_text import ClipTextConfig, ClipTextModel
@@ -22,7 +24,7 @@ from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 from comfy.weights.header import open_index
 from comfy.weights.plan import SlabEntry, SlabKey
 
-Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig
+Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig | ControlConfig
 #: parameters that a file may lack without a warning
 OPTIONAL = ("logit_scale", "text_projection.weight")
 
@@ -37,6 +39,8 @@ class Component:
     config   structure of the network
     dtypes   in which it may compute, best first
     layout   of the file's names: see `layouts`
+    storage  dtype to keep the weights in, if not the one to compute in
+    convert  keep all weights in `storage`, not only those that the file has in it
     """
 
     file: FileIdentity
@@ -46,14 +50,19 @@ class Component:
     dtypes: tuple[torch.dtype, ...]
     insert: str = ""
     layout: str = ""
+    storage: torch.dtype | None = None
+    convert: bool = False
 
     def build(self) -> nn.Module:
         """The network without weights; call it under `torch.device("meta")`."""
-        return build_network(self.config)
+        return build_network(self.config, comfy.ops.disable_weight_init if self.storage is None else comfy.ops.manual_cast)
 
     def key(self, dtype: torch.dtype) -> SlabKey:
         """The slab's key when the network runs in `dtype`. The file alone decides what a kind of it consists of."""
-        return SlabKey(self.file, self.kind, str(dtype).removeprefix("torch."))
+        label = str(dtype).removeprefix("torch.")
+        if self.storage is not None:
+            label = f"{str(self.storage).removeprefix('torch.')}{'' if self.convert else ' as stored'}, {label}"
+        return SlabKey(self.file, self.kind, label)
 
     def entries(self, dtype: torch.dtype, index: FileIndex | None = None) -> list[SlabEntry]:
         """The slab's tensors: those of the file that the network has, in the file's order.
@@ -63,10 +72,15 @@ class Component:
         index = self._index() if index is None else index
         wanted = network_shapes(self.config)
         entries = []
-        for name, (info, place) in self.sources(index).items():
-            if name in wanted:
-                shape = _fitted(info, place.shape(info.shape), wanted[name], self.file.name)
-                entries.append(SlabEntry(name, info, dtype, rows=place.rows, transpose=place.transpose, shape=shape))
+        sources = self.sources(index)
+        for name, (info, place) in sources.items():
+            if name not in wanted:
+                continue
+            shape = _fitted(info, place.shape(info.shape), wanted[name], self.file.name)
+            scale = sources.get(name.removesuffix("weight") + "scale_weight") if name.endswith(".weight") else None
+            kept = self.storage if scale is None and (self.convert or info.dtype == self.storage) else None
+            entry = SlabEntry(name, info, kept or dtype, place.rows, place.transpose, shape, scale=None if scale is None else scale[0])
+            entries.append(entry)
         return entries
 
     def sources(self, index: FileIndex) -> dict[str, tuple[TensorInfo, Place]]:
@@ -90,7 +104,8 @@ class Component:
 
     def nbytes(self, dtype: torch.dtype) -> int:
         """Bytes of its weights in `dtype`."""
-        return sum(_count(shape) for shape in network_shapes(self.config).values()) * dtype.itemsize
+        kept = self.storage if self.storage is not None else dtype
+        return sum(_count(shape) for shape in network_shapes(self.config).values()) * kept.itemsize
 
     def _index(self) -> FileIndex:
         index = open_index(self.file.path)
@@ -99,15 +114,17 @@ class Component:
         return index
 
 
-def build_network(config: Config) -> nn.Module:
-    """The network of this structure, on torch's current device."""
+def build_network(config: Config, operations: Any = comfy.ops.disable_weight_init) -> nn.Module:
+    """The network of this structure, on torch's current device. `operations`: the layer classes of a denoiser."""
     if isinstance(config, UNetConfig):
-        return UNetModel(**asdict(config))
+        return UNetModel(**asdict(config), operations=operations)
     if isinstance(config, VaeConfig):
         sizes: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "use_quant"}
         return AutoencodingEngine(sizes, config.z_channels, config.use_quant)
     if isinstance(config, TinyConfig):
         return build_tiny(config)
+    if isinstance(config, ControlConfig):
+        return config.build()
     return ClipTextModel(config)
 
 

@@ -222,6 +222,13 @@ def text_layout(names: Shapes) -> str:
     return "openclip" if OPENCLIP_MARK in names else ""
 
 
+def clip_kind(names: Shapes) -> str:
+    """clip_g, clip_h or clip_l, by the number of layers. Contract: models.md section 6."""
+    start = "transformer.resblocks." if text_layout(names) else "encoder.layers."
+    layers = max((names.count(prefix + start + "{}.") for prefix in ("", "text_model.")), default=0)
+    return "clip_g" if layers > 30 else "clip_h" if layers > 22 else "clip_l"
+
+
 def clip_config(names: Shapes, activation: str) -> ClipTextConfig:
     """Sizes of a CLIP text transformer in HF layout, `text_model.` included. Raises WeightFileInvalid."""
     vocabulary, width = names.shape("text_model.embeddings.token_embedding.weight", 2)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 from comfy import folders
 from comfy.errors import ModelUnknown
+from comfy.models import precision
 from comfy.models.base import DenoiserSource
 from comfy.models.clip import CLIP, TextSource
 from comfy.models.component import Component
@@ -16,6 +20,7 @@ from comfy.models.detect import (
     Shapes,
     as_checkpoint,
     clip_config,
+    clip_kind,
     detect_family,
     is_diffusers_unet,
     is_diffusers_vae,
@@ -23,10 +28,11 @@ from comfy.models.detect import (
     unet_prefix,
     vae_config,
 )
-from comfy.models.family import FAMILIES, SD1, Family, TextStream
+from comfy.models.family import FAMILIES, SD1, SD2, SDXL, SDXL_REFINER, Family, TextStream
 from comfy.models.layouts import OPENCLIP_MARK, run_time_shapes
 from comfy.models.markers import with_sampling
 from comfy.models.patcher import ModelPatcher
+from comfy.models.precision import storage_named
 from comfy.models.vae import VAE, VaeSource
 from comfy.weights.header import FileIndex, open_index
 
@@ -59,12 +65,15 @@ def load_checkpoint(path: str | os.PathLike[str], *, embedding_folders: Sequence
     return found
 
 
-def load_diffusion_model(path: str | os.PathLike[str]) -> ModelPatcher:
-    """The MODEL of a file that holds a diffusion model, with or without a prefix. Raises as `load_checkpoint`."""
+def load_diffusion_model(path: str | os.PathLike[str], *, storage: str = "default") -> ModelPatcher:
+    """The MODEL of a file that holds a diffusion model, with or without a prefix. Raises as `load_checkpoint`.
+
+    storage  a name of `precision.STORAGE`: the form in which its weights are kept
+    """
     index = open_index(path)
     names = shapes_of(index)
     alone = "input_blocks.0.0.weight" in names or is_diffusers_unet(names)
-    return ModelPatcher(_model_of(index, names, "" if alone else unet_prefix(names)))
+    return ModelPatcher(_model_of(index, names, "" if alone else unet_prefix(names), storage_named(storage)))
 
 
 def load_vae(path: str | os.PathLike[str]) -> VAE:
@@ -72,23 +81,44 @@ def load_vae(path: str | os.PathLike[str]) -> VAE:
     index = open_index(path)
     names = shapes_of(index)
     prefix = next((p for p in ("", "first_stage_model.", "vae.") if p + "decoder.conv_in.weight" in names), "")
-    return _vae(index, names, prefix, SD1)
+    return _vae(index, names, prefix, precision.current().applied(SD1))
 
 
-def load_clip(paths: Sequence[str | os.PathLike[str]], *, family: str = SD1.name, embedding_folders: Sequence[str] | None = None) -> CLIP:
-    """The CLIP of one file for each text stream of `family`, in the family's order. Raises as `load_checkpoint`."""
-    row = FAMILIES.get(family)
+def load_clip(
+    paths: Sequence[str | os.PathLike[str]], *, family: str | None = SD1.name, embedding_folders: Sequence[str] | None = None
+) -> CLIP:
+    """The CLIP of text encoder files.
+
+    family  whose encoders they are, a file for each of its streams. None: what the files are says it; a CLIP-L alone is
+            SD1's, a CLIP-H SD2's, a CLIP-G the refiner's, a CLIP-L and a CLIP-G SDXL's
+    The order of the files does not matter when they differ in kind. Raises as `load_checkpoint`.
+    """
+    found = [(index := open_index(path), shapes_of(index)) for path in paths]
+    kinds = [clip_kind(names.under(_text_prefix(names))) for _, names in found]
+    row: Family | None
+    row = FAMILIES[_CLIP_FAMILIES.get(tuple(sorted(kinds)), SD1.name)] if family is None else FAMILIES.get(family)
     if row is None or len(paths) != len(row.streams):
         raise ModelUnknown("There is no family with this many text encoders.", family=family, files=[os.path.basename(p) for p in paths])
+    row = precision.current().applied(row)
+    if sorted(kinds) == sorted(stream.name for stream in row.streams):
+        found = [found[kinds.index(stream.name)] for stream in row.streams]
     parts = []
-    for stream, path in zip(row.streams, paths):
-        index = open_index(path)
-        names = shapes_of(index)
-        prefix = next((p for p in ("", *stream.prefixes) if _insert_of(names, p) is not None), None)
-        if prefix is None:
-            names.refuse("There is no CLIP text encoder in it.")
-        parts.append((stream, _text_component(index, names, prefix, stream, row)))
+    for stream, (index, names) in zip(row.streams, found):
+        parts.append((stream, _text_component(index, names, _text_prefix(names), stream, row)))
     return CLIP(TextSource(row, tuple(parts), _folders(embedding_folders)))
+
+
+#: kinds of text encoder files -> the family that uses just these
+_CLIP_FAMILIES = {("clip_l",): SD1.name, ("clip_h",): SD2.name, ("clip_g",): SDXL_REFINER.name, ("clip_g", "clip_l"): SDXL.name}
+
+
+def _text_prefix(names: Shapes) -> str:
+    """Where the text encoder of a file lies, in a file of its own or in a checkpoint. Raises ModelUnknown when there is none."""
+    known = {prefix: None for family in FAMILIES.values() for stream in family.streams for prefix in stream.prefixes}
+    prefix = next((p for p in ("", *known) if _insert_of(names, p) is not None), None)
+    if prefix is None:
+        names.refuse("There is no CLIP text encoder in it.")
+    return prefix
 
 
 def shapes_of(index: FileIndex) -> Shapes:
@@ -96,14 +126,28 @@ def shapes_of(index: FileIndex) -> Shapes:
     return Shapes(index.identity.name, {name: info.shape for name, info in index.tensors.items()})
 
 
-def _model_of(index: FileIndex, names: Shapes, prefix: str) -> DenoiserSource:
+def _model_of(index: FileIndex, names: Shapes, prefix: str, storage: torch.dtype | None = None) -> DenoiserSource:
     under = names.under(prefix)
     layout = "diffusers" if is_diffusers_unet(under) else ""
     family, config = detect_family(as_checkpoint(under))
-    family = with_sampling(family, config, index, prefix)
-    component = Component(index.identity, "denoiser", prefix, config, family.dtypes, layout=layout)
+    family = precision.current().applied(with_sampling(family, config, index, prefix))
+    storage = storage or precision.current().storage
+    kept = storage or _stored_in_eight_bit(index, prefix)
+    component = Component(
+        index.identity, "denoiser", prefix, config, family.dtypes, layout=layout, storage=kept, convert=storage is not None
+    )
     component.entries(family.dtypes[0], index)
     return DenoiserSource(family, component)
+
+
+def _stored_in_eight_bit(index: FileIndex, prefix: str) -> torch.dtype | None:
+    """The 8-bit type of most of the weights, or None: plain files of that kind stay as they are, scaled ones are multiplied out."""
+    sizes: Counter[torch.dtype] = Counter()
+    for name, info in index.tensors.items():
+        if name.startswith(prefix):
+            sizes[info.dtype] += 1
+    usual = sizes.most_common(1)[0][0] if sizes else None
+    return usual if usual in precision.FP8 else None
 
 
 def _clip_of(index: FileIndex, names: Shapes, family: Family, embedding_folders: Sequence[str] | None) -> CLIP | None:

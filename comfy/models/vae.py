@@ -25,8 +25,20 @@ from comfy.pixels.tiling import tiled_scale
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
+#: the only key of a "file" without a network: `VAE({PIXEL_SPACE: …})`
+PIXEL_SPACE = "pixel_space_vae"
 #: of a GPU's budget: what one picture may take before it is done in tiles
 ACTIVATION_SHARE = 0.5
+
+
+class PixelSpace(nn.Module):
+    """The identity: for models whose latents are pictures in -1..1."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return latent
 
 
 @dataclass(frozen=True)
@@ -248,6 +260,8 @@ class VAE:
 
 def _from_tensors(tensors: Mapping[str, Tensor]) -> tuple[VaeConfig, nn.Module]:
     """A VAE out of tensors that a custom node read itself: it runs where they are, in float32."""
+    if PIXEL_SPACE in tensors:
+        return VaeConfig(ch=1, ch_mult=(1,), num_res_blocks=0, z_channels=3, use_quant=False), PixelSpace()
     names = Shapes("state dict", {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     config = vae_config(names)
     if is_diffusers_vae(names):

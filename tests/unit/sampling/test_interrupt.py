@@ -85,10 +85,12 @@ def test_a_stop_on_one_lane_leaves_the_other_lanes_run_alone(sampler: str, way: 
     expected, calls = alone(way, sampler)
     stopped, begun = threading.Event(), threading.Event()
     jobs = [JobControl("first", lane=0), JobControl("second", lane=1)]
-    models = [
-        Watched({1: lambda: begun.wait(PATIENCE_S), 2: jobs[0].stop.set}),
-        Watched({2: lambda: (begun.set(), stopped.wait(PATIENCE_S))}),
-    ]
+
+    def hold() -> None:
+        begun.set()
+        stopped.wait(PATIENCE_S)
+
+    models = [Watched({1: lambda: begun.wait(PATIENCE_S), 2: jobs[0].stop.set}), Watched({2: hold})]
 
     def lane(index: int) -> Tensor | None:
         try:

@@ -126,9 +126,10 @@ def _plain(entry: Entry, device: Any) -> Entry:
 def share_with_equal_areas(entries: Sequence[Entry], conds: Conds, name: str) -> None:
     """Give a positive entry's `name` (a ControlNet, say) to entries of the other sides that lack one.
 
-    The i-th positive entry that has one serves the i-th entry of each other list over the same area, cyclically.
+    The i-th positive entry that has one serves the i-th entry of each other list over the same area, cyclically. Entries
+    whose `<name>_apply_to_uncond` is False keep theirs: their nodes gave the other sides one themselves, or none.
     """
-    givers = [entry for entry in entries if entry.get(name) is not None]
+    givers = [entry for entry in entries if entry.get(name) is not None and entry.get(f"{name}_apply_to_uncond", True)]
     if not givers:
         return
     for side, others in conds.items():

@@ -18,10 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 EDGE = "edge"
 #: module or package -> layer; the longest name that fits counts
 LAYERS: dict[str, int] = {
-    **{f"comfy.{name}": 0 for name in ("errors", "config", "units", "control", "replaceable", "folders", "logs", "jsonio", "data")},
+    **{
+        f"comfy.{name}": 0
+        for name in ("errors", "config", "units", "control", "replaceable", "folders", "logs", "jsonio", "data", "notify", "version_stamp")
+    },
     "comfy.weights": 1,
     "comfy.device": 2,
-    **{f"comfy.{name}": 3 for name in ("ldm", "text_encoders", "ops")},
+    **{f"comfy.{name}": 3 for name in ("ldm", "cldm", "text_encoders", "ops")},
     **{f"comfy.{name}": 4 for name in ("sampling", "k_diffusion", "images", "images_io", "latent_formats", "pixels")},
     "comfy.models": 5,
     **dict.fromkeys(("comfy.nodes", "comfy_extras"), 6),

@@ -1,0 +1,5 @@
+"""Edge: ControlNets under the names that custom nodes import (contract: custom-nodes.md section 6)."""
+
+from comfy.models.control import ControlBase, ControlNet, StrengthType, broadcast_image_to, load_controlnet
+
+__all__ = ["ControlBase", "ControlNet", "StrengthType", "broadcast_image_to", "load_controlnet"]

@@ -17,7 +17,6 @@ from typing import Any
 from comfy.compat.scan import scan
 from comfy.config import Config
 from comfy.nodes.registry import NodeRegistry
-from comfy.web.extensions import toml_web_dir
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +165,8 @@ def _from_entrypoint(entrypoint: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _web_dirs(pack: Pack, module: ModuleType) -> dict[str, str]:
     """What the pack serves: its module's WEB_DIRECTORY, and the folder that its pyproject.toml names."""
+    from comfy.web.extensions import toml_web_dir  # imports torch, which prestartup scripts must come before
+
     found = {}
     home = pack.path if pack.path.is_dir() else pack.path.parent
     named = getattr(module, "WEB_DIRECTORY", None)

@@ -92,7 +92,7 @@ class PromptExecutor:
             control.progress = sink
             control.node_id = None
             self.cache.end()
-        return JobResult(state, outputs, meta, tuple(reports.messages), reports.out_of_memory)
+        return JobResult(state, outputs, meta, tuple(reports.messages), reports.out_of_memory, reports.fatal)
 
     def _run(self, job: Job, control: JobControl, dynprompt: DynamicPrompt, reports: Reports, turn: Turn) -> JobState:
         with comfy.control.entered(control), job_progress(job.prompt_id, dynprompt) as progress, torch.inference_mode():

@@ -210,6 +210,24 @@ class JobStateError(ComfyError):
     """A job was asked to make a step that its state does not allow."""
 
 
+class LaneStateError(ComfyError):
+    """A lane was asked to make a step that its state does not allow."""
+
+    http_status = 409
+
+
+class LaneUnknown(ComfyError):
+    """There is no lane of this number."""
+
+    http_status = 404
+
+
+class DeviceFailed(ComfyError):
+    """A GPU failed for good; the server ends and is to be started again. Waiting prompts are kept."""
+
+    http_status = 503
+
+
 class WeightFileInvalid(ComfyError):
     """The model file cannot be read as weights."""
 

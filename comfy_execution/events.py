@@ -76,6 +76,7 @@ class JobResult:
     meta      node id -> {"node_id", "display_node", "parent_node", "real_node_id"}
     messages  (event name, data) pairs: execution_start, execution_cached, then how it ended
     out_of_memory  the GPU's memory ran out: the lane may free its caches and try once more
+    fatal     what a GPU said that works no more, and with it no lane of the process
     """
 
     state: JobState
@@ -83,6 +84,7 @@ class JobResult:
     meta: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     out_of_memory: bool = False
+    fatal: str | None = None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -121,4 +123,12 @@ class JobEnded:
     seconds: float
 
 
-Event = Message | PreviewImage | BinaryMessage | JobStarted | JobFinishing | JobRetried | JobEnded
+@dataclass(frozen=True)
+class LaneFailed:
+    """A GPU works no more: every lane of the process is lost (comfy/device/faults.py)."""
+
+    lane: int
+    reason: str
+
+
+Event = Message | PreviewImage | BinaryMessage | JobStarted | JobFinishing | JobRetried | JobEnded | LaneFailed

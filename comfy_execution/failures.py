@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from comfy.config import PROGRAM_DIR
+from comfy.device import faults
 from comfy.errors import Interrupted, OutOfDeviceMemory
 
 LONGEST_TEXT = 16_384  # characters of one value in current_inputs
@@ -23,6 +22,8 @@ OUT_OF_MEMORY_TIPS = (
     "What helps: a smaller picture, a smaller batch, a smaller model, or a tiled VAE node. "
     "Other programs on the same GPU take from the same memory."
 )
+
+FATAL_TIPS = "The GPU failed for good: the server ends and is to be started again. Waiting prompts are kept; this one is not tried again."
 
 _BASES = tuple(dict.fromkeys(f"{Path(base)}/" for base in (PROGRAM_DIR, sys.prefix, sys.base_prefix) if str(base) != "/"))
 
@@ -45,7 +46,7 @@ def _relative(text: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the GPU's memory ran out."""
-    return isinstance(error, OutOfDeviceMemory | torch.cuda.OutOfMemoryError)
+    return isinstance(error, OutOfDeviceMemory) or faults.is_out_of_memory(error)
 
 
 class Masker:
@@ -83,6 +84,7 @@ class Failure:
     type: str
     traceback: list[str]
     current_inputs: Any
+    fatal: str | None = None  #: what the GPU said, when it works no more
 
     @classmethod
     def of(cls, error: BaseException, masker: Masker, inputs: Mapping[str, Sequence[Any]] | None = None) -> Failure:
@@ -93,13 +95,16 @@ class Failure:
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
             error = error.__cause__  # what Python makes of a StopIteration that leaves a coroutine
         out_of_memory = is_out_of_memory(error)
+        fatal = None if out_of_memory else faults.fatal_reason(error)
+        tips = OUT_OF_MEMORY_TIPS if out_of_memory else FATAL_TIPS if fatal is not None else ""
         return cls(
             interrupted=isinstance(error, Interrupted),
             out_of_memory=out_of_memory,
-            message=masker.text(f"{_text(error)}\n{OUT_OF_MEMORY_TIPS if out_of_memory else ''}"),
+            message=masker.text(f"{_text(error)}\n{tips}"),
             type=type_name(type(error)),
             traceback=[masker.text(entry) for entry in short_traceback(error)],
             current_inputs=masker.json(_shown_inputs(inputs)),
+            fatal=fatal,
         )
 
 

@@ -1,7 +1,7 @@
 """A lane: one GPU's queue, the thread that drains it, and the DeviceContext that only that thread uses.
 
 What crosses the interface is frozen and pickles: jobs in, events out, handles not weights. So a lane can later live in
-a child process behind the same six methods.
+a child process behind the same methods.
 """
 
 from __future__ import annotations
@@ -10,87 +10,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
 from comfy.control import JobControl
-from comfy_execution.events import Event, JobEnded, JobFinishing, JobResult, JobRetried, JobStarted, Message
+from comfy.device import faults
+from comfy_execution.events import Event, JobEnded, JobFinishing, JobResult, JobRetried, JobStarted, LaneFailed, Message
 from comfy_execution.job import Job, JobState
-from comfy_execution.lane_stats import LaneStats, TaskTotals
+from comfy_execution.lane_state import LaneEvent, LaneState, step
+from comfy_execution.lane_stats import LaneStats, NodeClock
+from comfy_execution.lane_types import Device, Executor, FreeFlags, LaneSnapshot
 from comfy_execution.outbox import Outbox
 from comfy_execution.queue import Closed, Nothing, PromptQueue
+from comfy_execution.reports import error_outside_nodes
 
 log = logging.getLogger(__name__)
 
 REPORT_S = 60.0  #: a lane with new tasks reports them at least this often
-
-
-class Executor(Protocol):
-    """Runs one job's graph in the calling thread; never raises."""
-
-    def execute(self, job: Job, control: JobControl) -> JobResult:
-        """Run the job, publishing its messages; poll `control` to stop."""
-        ...
-
-    def reset(self) -> None:
-        """Drop every cached output."""
-        ...
-
-
-class Device(Protocol):
-    """What a lane needs of its DeviceContext."""
-
-    @property
-    def device(self) -> Any:
-        """The torch.device."""
-        ...
-
-    def activate(self) -> AbstractContextManager[Any]:
-        """Make it the calling thread's device for the `with` block."""
-        ...
-
-    def unload(self) -> None:
-        """Drop every model that no one uses from the device."""
-        ...
-
-    def holds(self) -> frozenset[str]:
-        """Names of the model files on the device."""
-        ...
-
-
-@dataclass(frozen=True)
-class FreeFlags:
-    """What `/free` asks of a lane, done before its next job."""
-
-    unload_models: bool = False
-    free_memory: bool = False  #: drop cached outputs, and unload models too
-
-
-@dataclass(frozen=True)
-class LaneSnapshot:
-    """A lane at one moment, for `/queue/all`, the router and metrics.
-
-    state       idle, running, or closed
-    running_id  id of the job that its thread executes
-    node_id     the node of that job that runs now
-    since       Unix time at which that job started
-    holds       names of the model files on its device
-    """
-
-    index: int
-    device: str
-    state: str
-    running_id: str | None = None
-    node_id: str | None = None
-    client_id: str | None = None
-    since: float | None = None
-    holds: frozenset[str] = frozenset()
-    totals: TaskTotals = field(default_factory=TaskTotals)
+FAILURES_IN_A_ROW = 3  #: after so many the lane gets a new executor
 
 
 class Lane:
-    """One GPU. `submit`, `stop`, `take_back`, `free`, `snapshot` and `close` may be called from any thread."""
+    """One GPU. `submit`, `stop`, `take_back`, `free`, `pause`, `fail`, `snapshot` and `close` may be called from any thread."""
 
     def __init__(
         self,
@@ -99,21 +39,34 @@ class Lane:
         queue: PromptQueue,
         make_executor: Callable[[Callable[[Event], None]], Executor],
         publish: Callable[[Event], None],
+        *,
+        stall_s: float = 600.0,
+        fault_of: Callable[[object], str | None] = faults.fault_of,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`make_executor(publish)` builds the executor; it is given a publish that belongs to the running job."""
+        """`make_executor(publish)` builds the executor; it is given a publish that belongs to the running job.
+
+        stall_s   a job that shows no progress for so long makes the lane look stalled
+        fault_of  asks the device, after a job failed on it, whether it still works
+        """
         self.index = index
         self.queue = queue
         self._ctx = ctx
         self._publish = publish
         self._outbox: Outbox | None = None
+        self._make_executor = make_executor
         self._executor = make_executor(self._publish_of_job)
+        self._stall_s, self._fault_of, self._clock = stall_s, fault_of, clock
         self._lock = threading.Lock()
         self._control: JobControl | None = None
         self._stop_early: str | None = None
         self._since: float | None = None
         self._holds: frozenset[str] = frozenset()
         self._stats = LaneStats(index)
-        self._closed = False
+        self._state = LaneState.IDLE
+        self._moved_at = 0.0  # by the clock: when the running job last showed progress
+        self._node_clock: NodeClock | None = None
+        self._failures = 0  # in a row
         self._thread = threading.Thread(target=self._run, name=f"lane-{index}", daemon=True)
 
     def start(self) -> None:
@@ -147,15 +100,32 @@ class Lane:
         """Drop models and caches before the next job, at once when idle."""
         self.queue.put_chore(lambda: self._free(flags))
 
+    def pause(self, paused: bool) -> None:
+        """Take no more jobs once the running one is over, or go on; idempotent. Raises LaneStateError when the lane has failed or ended."""
+        self._step(LaneEvent.PAUSE if paused else LaneEvent.RESUME)
+        self.queue.hold(paused)
+
+    def fail(self) -> None:
+        """A GPU of the process works no more: take no more jobs, for good."""
+        self._step(LaneEvent.FAIL)
+        self.queue.close()
+
     def snapshot(self) -> LaneSnapshot:
         """What the lane does now."""
         with self._lock:
-            control, since = self._control, self._since
-        state = "closed" if self._closed else "idle" if control is None else "running"
-        snapshot = LaneSnapshot(self.index, str(self._ctx.device), state, holds=self._holds, totals=self._stats.totals())
+            control, since, state, moved_at = self._control, self._since, self._state, self._moved_at
+        snapshot = LaneSnapshot(self.index, str(self._ctx.device), state.value, holds=self._holds, figures=self._stats.figures())
         if control is None:
             return snapshot
-        return replace(snapshot, running_id=control.prompt_id, node_id=control.node_id, client_id=control.client_id, since=since)
+        quiet_s = max(0.0, self._clock() - moved_at)
+        if quiet_s > self._stall_s and state in (LaneState.RUNNING, LaneState.PAUSING):
+            snapshot = replace(snapshot, state=LaneState.STALLED.value)
+        told = replace(snapshot, running_id=control.prompt_id, node_id=control.node_id, client_id=control.client_id)
+        return replace(told, since=since, quiet_s=quiet_s)
+
+    def _step(self, event: LaneEvent) -> None:
+        with self._lock:
+            self._state = step(self._state, event)
 
     def close(self, deadline_s: float = 0.0) -> bool:
         """Take no more jobs and wait at most `deadline_s` for the running one to end; idempotent.
@@ -182,42 +152,72 @@ class Lane:
                     self._serve(item)
                 else:
                     self._chore(item)
-        self._closed = True
+        self._step(LaneEvent.CLOSE)
 
     def _serve(self, job: Job) -> None:
         control = JobControl(job.prompt_id, client_id=job.client_id, lane=self.index)
         started = time.time()
+        self._node_clock = NodeClock(job)
         with self._lock:
-            self._control, self._since = control, started
+            self._control, self._since, self._moved_at = control, started, self._clock()
+            self._state = step(self._state, LaneEvent.TAKE)
             if self._stop_early == job.prompt_id:
                 control.stop.set()
             self._stop_early = None
         outbox = self._outbox = Outbox(self._publish)
         self._publish(JobStarted(job.prompt_id, self.index, started))
         result = self._outcome(job, control)
+        fatal = self._fatal(result)
         self._holds = self._ctx.holds()
+        self._stats.add_nodes(self._node_clock)
         with self._lock:
             self._control = self._since = None
+            self._state = step(self._state, LaneEvent.END)
+        if fatal is not None:
+            self._end(job, outbox, result, started)
+            self._publish(LaneFailed(self.index, fatal))
+            return
         if result.out_of_memory and job.attempt == 0 and not control.stop.is_set():
             self._retry(job, outbox)
             return
         self._end(job, outbox, result, started)
+        self._rebuild_if_due(result)
+
+    def _fatal(self, result: JobResult) -> str | None:
+        """What the GPU said, when it works no more. Code of a pack may have hidden it behind an error of its own."""
+        if result.fatal is not None or result.state is not JobState.FAILED:
+            return result.fatal
+        return self._fault_of(self._ctx.device)
+
+    def _rebuild_if_due(self, result: JobResult) -> None:
+        """After some failures in a row begin afresh: what nodes keep between jobs may be what makes them fail."""
+        self._failures = self._failures + 1 if result.state is JobState.FAILED else 0
+        if self._failures < FAILURES_IN_A_ROW:
+            return
+        self._failures = 0
+        log.warning(
+            "🔁 [GPU %d] %d prompts in a row failed: it gets a new executor",
+            self.index,
+            FAILURES_IN_A_ROW,
+            extra={"action": "executor_rebuilt"},
+        )
+        self._executor.reset()
+        self._executor = self._make_executor(self._publish_of_job)
+        self._stats.count_rebuild()
 
     def _outcome(self, job: Job, control: JobControl) -> JobResult:
         try:
             return self._executor.execute(job, control)
-        except BaseException:  # the executor never raises; if it does, the lane lives on and the job says why
+        except BaseException as error:  # the executor never raises; if it does, the lane lives on and the job says why
             log.exception("❌ [GPU %d] Prompt %s broke the executor", self.index, job.id8)
             self._executor.reset()
-            data: dict[str, Any] = {"prompt_id": job.prompt_id, "node_id": None, "node_type": None, "executed": [], "traceback": []}
-            data |= {"exception_type": "InternalError", "exception_message": "The executor failed; the log says why.\n"}
-            data |= {"current_inputs": {}, "current_outputs": [], "timestamp": int(time.time() * 1000)}
+            data = error_outside_nodes(job.prompt_id, "InternalError", "The executor failed; the log says why.\n")
             self._publish_of_job(Message("execution_error", data, client_id=job.client_id, prompt_id=job.prompt_id, lane=self.index))
-            return JobResult(JobState.FAILED, messages=(("execution_error", data),))
+            return JobResult(JobState.FAILED, messages=(("execution_error", data),), fatal=faults.fatal_reason(error))
 
     def _retry(self, job: Job, outbox: Outbox) -> None:
         log.warning("💥 [GPU %d] OOM for prompt %s, clearing cache", self.index, job.id8, extra={"action": "job_oom"})
-        self._stats.count_oom()
+        self._stats.count_retry()
         outbox.drop()
         self._free(FreeFlags(unload_models=True, free_memory=True))
         self._publish(JobRetried(job.prompt_id, self.index))
@@ -232,7 +232,7 @@ class Lane:
                 "❌ [GPU %d] Prompt %s %s after %.2fs", self.index, job.id8, result.state.value, seconds, extra={"action": "job_ended"}
             )
         self._stats.add(
-            success=result.state is JobState.SUCCEEDED,
+            state=result.state,
             oom=result.out_of_memory,
             wait_s=started - job.accepted_at,
             run_s=seconds,
@@ -242,6 +242,9 @@ class Lane:
         outbox.publish(JobEnded(job, self.index, result, seconds))
 
     def _publish_of_job(self, event: Event) -> None:
+        self._moved_at = self._clock()
+        if isinstance(event, Message) and self._node_clock is not None:
+            self._node_clock.see(event.name, event.data)
         outbox = self._outbox
         if outbox is not None:
             outbox.publish(event)
@@ -256,5 +259,8 @@ class Lane:
     def _chore(self, chore: Callable[[], None]) -> None:
         try:
             chore()
-        except Exception:
+        except Exception as error:
             log.exception("[GPU %d] work between two jobs failed", self.index)
+            fatal = faults.fatal_reason(error)
+            if fatal is not None:
+                self._publish(LaneFailed(self.index, fatal))

@@ -193,7 +193,7 @@ class PromptQueue:
         self._changed = threading.Condition()
         self._version = 0
         self._chores: list[Chore] = []
-        self._closed = False
+        self._closed = self._held = False
 
     def put(self, job: Job) -> JobRow:
         """Let a job wait here. Raises PromptIdInUse or QueueFull."""
@@ -227,7 +227,8 @@ class PromptQueue:
                     return Closed()
                 if self._chores:
                     return self._chores.pop(0)
-            job = self.store.take(self.lane)
+                held = self._held
+            job = None if held else self.store.take(self.lane)
             if job is not None:
                 return job
             with self._changed:
@@ -241,6 +242,12 @@ class PromptQueue:
     def waiting(self) -> int:
         """How many jobs wait here."""
         return self.store.count(WAITING, self.lane)
+
+    def hold(self, held: bool) -> None:
+        """Give no jobs, chores only, until called with False. A `get` under way may still give one."""
+        with self._changed:
+            self._held = held
+        self._wake()
 
     def close(self) -> None:
         """Give no more jobs; idempotent. Waiting jobs stay in the store."""

@@ -20,6 +20,13 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def error_outside_nodes(prompt_id: str, kind: str, message: str) -> dict[str, Any]:
+    """Data of an `execution_error` that no node is to blame for."""
+    facts: dict[str, Any] = {"prompt_id": prompt_id, "node_id": None, "node_type": None, "executed": [], "traceback": []}
+    facts |= {"exception_type": kind, "exception_message": message, "current_inputs": {}, "current_outputs": []}
+    return {**facts, "timestamp": _now_ms()}
+
+
 class Reports:
     """Publishes what happens to a job, and keeps what its history will say."""
 
@@ -33,6 +40,7 @@ class Reports:
         #: (event name, data) as history keeps them
         self.messages: list[tuple[str, Mapping[str, Any]]] = []
         self.out_of_memory = False
+        self.fatal: str | None = None
 
     def started(self) -> None:
         """The job begins."""
@@ -95,7 +103,7 @@ class Reports:
             "".join(failure.traceback),
             extra={"action": "node_failed"},
         )
-        self.out_of_memory = failure.out_of_memory
+        self.out_of_memory, self.fatal = failure.out_of_memory, failure.fatal
         facts.update(
             exception_message=failure.message,
             exception_type=failure.type,

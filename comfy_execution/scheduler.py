@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comfy.errors import JobStateError, NotReady, PromptIdInUse, ShuttingDown
+from comfy.errors import DeviceFailed, JobStateError, LaneUnknown, NotReady, PromptIdInUse, ShuttingDown
 from comfy_execution import saved_queue
-from comfy_execution.events import Audience, Event, JobEnded, JobFinishing, JobRetried, JobStarted, Message
+from comfy_execution.events import Audience, Event, JobEnded, JobFinishing, JobResult, JobRetried, JobStarted, LaneFailed, Message
+from comfy_execution.failures import FATAL_TIPS
 from comfy_execution.history import History
 from comfy_execution.job import SECRET_KEYS, Job, JobEvent, JobState
-from comfy_execution.lane import FreeFlags, Lane, LaneSnapshot
+from comfy_execution.lane import Lane
+from comfy_execution.lane_state import OPEN
+from comfy_execution.lane_types import FreeFlags
+from comfy_execution.placement import Placement
 from comfy_execution.queue import LIVE, RUNNING, WAITING, JobRow, JobStore
-from comfy_execution.router import LaneLoad, choose_lane, wanted_models
+from comfy_execution.reports import error_outside_nodes
 from comfy_execution.validation import ValidPrompt
+from comfy_execution.views import LaneView, QueueView, RunningView
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  #: what a stopped job gets to reach its next check
 
 _OUTCOME = {JobState.SUCCEEDED: JobEvent.SAVED, JobState.FAILED: JobEvent.FAIL, JobState.INTERRUPTED: JobEvent.STOP}
-
-
-@dataclass(frozen=True)
-class QueueView:
-    """Jobs at one moment, in running order."""
-
-    running: list[JobRow]
-    pending: list[JobRow]
-
-
-@dataclass(frozen=True)
-class LaneView:
-    """A lane and its jobs at one moment."""
-
-    lane: LaneSnapshot
-    running: list[JobRow]
-    pending: list[JobRow]
-    running_count: int
-    pending_count: int
-    auto: bool
-
-
-@dataclass(frozen=True)
-class RunningView:
-    """A running job, for a client that comes back."""
-
-    prompt_id: str
-    node_id: str | None
-    lane: int
 
 
 class Scheduler:
@@ -74,21 +48,30 @@ class Scheduler:
         self.multi_gpu = multi_gpu
         self.history = history or History()
         self.accepting = False
+        #: what a GPU said that works no more: the process has to end
+        self.failed: str | None = None
         self._closing = False
         self._default_target = default_target
-        self._auto = None if auto_lanes is None else frozenset(auto_lanes)
         self._lanes: list[Lane] = []
+        self._placement = Placement(self._lanes, store, auto_lanes)
         self._sink: Callable[[Event], None] = lambda event: None
+        self._on_failed: Callable[[str], None] = lambda reason: None
+        self._saved: Path | None = None
         self._succeeded_late: set[str] = set()
         self._number_lock = threading.Lock()
         self._number = 0
         self._in_order = threading.Lock()
+        self._saving = threading.Lock()
 
     # building and ending
 
     def set_sink(self, sink: Callable[[Event], None]) -> None:
         """Have every message passed to `sink`, from any thread, each job's in order."""
         self._sink = sink
+
+    def on_failed(self, call: Callable[[str], None]) -> None:
+        """Have `call(reason)` called once, in any thread, when a GPU works no more and the process has to end."""
+        self._on_failed = call
 
     def add_lane(self, lane: Lane) -> None:
         """Add the next lane; its index must be its place."""
@@ -97,6 +80,7 @@ class Scheduler:
 
     def start(self, saved: Path | None = None) -> int:
         """Start all lanes and take up the jobs that the last stop saved. Returns how many those were."""
+        self._saved = saved
         jobs = saved_queue.load(saved) if saved is not None else []
         for lane_index, job in jobs:
             lane = lane_index if lane_index < len(self._lanes) else 0
@@ -140,9 +124,10 @@ class Scheduler:
     def _save(self, path: Path | None, unfinished: list[JobRow]) -> None:
         if path is None:
             return
-        rows = sorted(self.store.rows(WAITING) + unfinished, key=lambda row: (row.job.number, row.prompt_id))
-        if saved_queue.save(path, rows):
-            log.info("wrote %d waiting prompts to %s", len(rows), path)
+        with self._saving:
+            rows = sorted(self.store.rows(WAITING) + unfinished, key=lambda row: (row.job.number, row.prompt_id))
+            if saved_queue.save(path, rows):
+                log.info("wrote %d waiting prompts to %s", len(rows), path)
 
     # prompts in
 
@@ -177,8 +162,10 @@ class Scheduler:
     ) -> tuple[Job, int]:
         """Queue a valid prompt on lane `target`, or on the router's choice. Returns the job and its lane.
 
-        Raises PromptIdInUse, QueueFull, ShuttingDown, or NotReady before `start`.
+        Raises PromptIdInUse, QueueFull, ShuttingDown, DeviceFailed, or NotReady before `start`.
         """
+        if self.failed is not None:
+            raise DeviceFailed(reason=self.failed)
         if not self.accepting:
             raise ShuttingDown() if self._closing else NotReady()
         if prompt_id in self.history:
@@ -188,19 +175,12 @@ class Scheduler:
         pinned = self._default_target if target is None else target
         job = Job(prompt_id, number, valid.prompt, tuple(valid.outputs), shown, secrets, pinned)
         with self._in_order:  # two prompts at once see each other's jobs, and the lane's first words come after this status
-            lane = self._choose(valid.prompt) if pinned is None else pinned
+            lane = self._placement.choose(valid.prompt) if pinned is None else pinned
             self._lanes[lane].submit(job)
             self._status()
         if self.multi_gpu:
             log.info("Routing prompt %s to GPU %d", job.id8, lane, extra={"action": "job_routed"})
         return job, lane
-
-    def _choose(self, prompt: Mapping[str, Any]) -> int:
-        loads = []
-        for lane in self._lanes:
-            takes = self._auto is None or lane.index in self._auto
-            loads.append(LaneLoad(lane.index, self.store.count(LIVE, lane.index), lane.snapshot().holds, takes))
-        return choose_lane(loads, wanted_models(prompt))
 
     # what is asked of jobs and lanes
 
@@ -221,10 +201,27 @@ class Scheduler:
                 pending=by_lane[lane.index].pending,
                 running_count=len(by_lane[lane.index].running),
                 pending_count=len(by_lane[lane.index].pending),
-                auto=self._auto is None or lane.index in self._auto,
+                auto=self._placement.is_auto(lane),
+                takes=self._placement.takes(lane),
             )
             for lane in self._lanes
         ]
+
+    def pause(self, index: int, paused: bool) -> None:
+        """Take a lane out: it ends its job, waiting jobs that no client pinned move on, the router avoids it; or bring it back.
+
+        Raises LaneUnknown, and LaneStateError when the lane has failed or ended.
+        """
+        if not 0 <= index < len(self._lanes):
+            raise LaneUnknown(given=index, valid=f"0-{len(self._lanes) - 1}")
+        lane = self._lanes[index]
+        with self._in_order:  # no prompt is routed meanwhile
+            lane.pause(paused)
+            if paused:
+                self._placement.empty(lane)
+            elif self.accepting:
+                self._placement.feed(lane)
+        log.info("%s [GPU %d] %s", *(("⏸️", index, "paused") if paused else ("▶️", index, "runs again")), extra={"action": "lane_paused"})
 
     def remaining(self, lane: int | None = None) -> int:
         """How many jobs wait, run or finish."""
@@ -276,37 +273,78 @@ class Scheduler:
         if isinstance(event, JobStarted):
             self._send_status()
         elif isinstance(event, JobFinishing):
-            self.store.advance(event.prompt_id, JobEvent.FINISH)
+            self._advance(event.prompt_id, JobEvent.FINISH)
         elif isinstance(event, JobRetried):
-            self.store.advance(event.prompt_id, JobEvent.RETRY)
+            self._retried(event)
         elif isinstance(event, JobEnded):
             self._ended(event)
+        elif isinstance(event, LaneFailed):
+            self.fail(event.lane, event.reason)
         else:
             self._sink(event)
+
+    def _advance(self, prompt_id: str, event: JobEvent) -> bool:
+        """Apply `event`; False for a job that `fail` has ended already. Raises JobStateError when that is not why it cannot be done."""
+        try:
+            self.store.advance(prompt_id, event)
+        except JobStateError:
+            if self.failed is None:
+                raise
+            return False
+        return True
+
+    def _retried(self, event: JobRetried) -> None:
+        lane = self._lanes[event.lane]
+        with self._in_order:
+            if self._advance(event.prompt_id, JobEvent.RETRY) and lane.snapshot().state not in OPEN:
+                self._placement.empty(lane)
 
     def _ended(self, event: JobEnded) -> None:
         job, result = event.job, event.result
         self.history.put(job, result, event.lane if self.multi_gpu else None)
         if result.state is JobState.SUCCEEDED and not self.accepting:
             self._succeeded_late.add(job.prompt_id)
-        self.store.advance(job.prompt_id, _OUTCOME[result.state])
+        if self._advance(job.prompt_id, _OUTCOME[result.state]):
+            self._tell_end(job, event.lane)
+            with self._in_order:
+                if self.accepting:
+                    self._placement.feed(self._lanes[event.lane])
+
+    def _tell_end(self, job: Job, lane: int) -> None:
         self._send_status()
         data = {"node": None, "prompt_id": job.prompt_id}
-        self._sink(Message("executing", data, Audience.OWNER, job.client_id, job.prompt_id, event.lane))
-        self._rebalance(event.lane)
+        self._sink(Message("executing", data, Audience.OWNER, job.client_id, job.prompt_id, lane))
 
-    def _rebalance(self, idle: int) -> None:
-        """Give a lane that ran dry the next job that no client pinned, of the longest queue that has one."""
-        if not self.accepting or self.store.count(LIVE, idle) or (self._auto is not None and idle not in self._auto):
-            return
-        for busy in sorted(self._lanes, key=lambda lane: -lane.queue.waiting()):
-            rows = self.store.rows(WAITING, busy.index) if busy.index != idle else []
-            row = next((row for row in rows if row.job.pinned is None), None)
-            if row is not None:
-                with contextlib.suppress(JobStateError):  # its lane was quicker
-                    self._lanes[idle].queue.adopt(row.prompt_id)
-                    log.info("Moving prompt %s from GPU %d to GPU %d", row.job.id8, busy.index, idle, extra={"action": "job_moved"})
+    def fail(self, lane: int, reason: str) -> None:
+        """A GPU works no more, and with it no lane: end running jobs with the reason, keep the waiting ones, ask for the process's end.
+
+        Any thread; the first call counts.
+        """
+        with self._number_lock:
+            if self.failed is not None:
                 return
+            self.failed, self.accepting = reason, False
+        for one in self._lanes:
+            one.fail()
+        log.critical("💥 [GPU %d] failed for good: %s. The server ends; waiting prompts are kept", lane, reason, extra={"action": "fatal"})
+        try:
+            self._save(self._saved, [])  # first: nobody knows how long the process has
+            for row in self.store.rows((JobState.RUNNING,)):
+                self._fail_job(row, f"[GPU {lane}] {reason}\n{FATAL_TIPS}")
+            self._save(self._saved, [])  # with a job that was about to be tried once more
+        finally:
+            self._on_failed(reason)  # whatever the disk says
+
+    def _fail_job(self, row: JobRow, message: str) -> None:
+        """End a job in its lane's stead: its thread may never come back."""
+        job = row.job
+        if not self._advance(job.prompt_id, JobEvent.FAIL):
+            return
+        data = error_outside_nodes(job.prompt_id, DeviceFailed.__name__, message)
+        result = JobResult(JobState.FAILED, messages=(("execution_error", data),))
+        self.history.put(job, result, row.lane if self.multi_gpu else None)
+        self._sink(Message("execution_error", data, Audience.OWNER, job.client_id, job.prompt_id, row.lane))
+        self._tell_end(job, row.lane)
 
     def _send_status(self) -> None:
         with self._in_order:  # the last status to be sent tells the last count; the sink never waits

@@ -13,7 +13,7 @@ from comfy.web.body import as_object, ids_of, parse_json, read_body, read_object
 from comfy.web.errors import json_bytes, json_response
 from comfy.web.target import target_of
 from comfy_execution.queue import JobRow
-from comfy_execution.scheduler import LaneView
+from comfy_execution.views import LaneView
 
 if TYPE_CHECKING:
     from server import PromptServer

@@ -45,6 +45,8 @@ class Script:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     started: dict[str, threading.Event] = field(default_factory=dict)
     ran: list[tuple[str, int]] = field(default_factory=list)
+    #: lane -> what its device says when it is asked whether it works
+    faults: dict[int, str] = field(default_factory=dict)
 
     def gate(self, prompt_id: str) -> threading.Event:
         self.started[prompt_id] = threading.Event()
@@ -52,7 +54,11 @@ class Script:
 
 
 class FakeExecutor:
-    """Runs a job by its prompt's `do`: ok, fail, raise, oom (first attempt only), or steps until stopped."""
+    """Runs a job by its prompt's `do`: ok, fail, raise, fatal, hidden, oom (first attempt only), or steps until stopped.
+
+    fatal   the executor tells of a GPU that works no more
+    hidden  it fails, and says nothing of the reason: the device has to be asked
+    """
 
     def __init__(self, lane: int, script: Script, publish: Callable[[Event], None]) -> None:
         self.lane, self.script, self.publish, self.resets = lane, script, publish, 0
@@ -71,7 +77,12 @@ class FakeExecutor:
                 return self._end("execution_interrupted", job, JobState.INTERRUPTED)
         if do == "raise":
             raise SystemExit("out of the executor")
-        if do == "fail" or (do == "oom" and job.attempt == 0) or do == "oom always":
+        if do == "fatal":
+            result = self._end("execution_error", job, JobState.FAILED)
+            return JobResult(result.state, messages=result.messages, fatal="CUDA error 700: an illegal memory access was encountered")
+        if do == "hidden":
+            self.script.faults[self.lane] = "CUDA error 719: unspecified launch failure"
+        if do in ("fail", "hidden") or (do == "oom" and job.attempt == 0) or do == "oom always":
             result = self._end("execution_error", job, JobState.FAILED)
             return JobResult(result.state, messages=result.messages, out_of_memory=do.startswith("oom"))
         return self._end("execution_success", job, JobState.SUCCEEDED)
@@ -93,6 +104,7 @@ class House:
     def __init__(self, n_lanes: int = 2, capacity: int = 100, saved: Any = None, **scheduler: Any) -> None:
         self.script, self.saved = Script(), saved
         self.store = MemoryJobStore()
+        self.now = 0.0  #: what the lanes' clocks say
         self.scheduler = Scheduler(self.store, multi_gpu=True, **scheduler)
         self.devices = [FakeDevice() for _ in range(n_lanes)]
         self.executors: list[FakeExecutor] = []
@@ -101,7 +113,9 @@ class House:
         self.scheduler.set_sink(self._sink)
         for index in range(n_lanes):
             queue = PromptQueue(index, self.store, capacity)
-            self.scheduler.add_lane(Lane(index, self.devices[index], queue, self._executor_of(index), self.scheduler.handle))
+            publish, fault_of = self.scheduler.handle, self._fault_of(index)
+            lane = Lane(index, self.devices[index], queue, self._executor_of(index), publish, fault_of=fault_of, clock=lambda: self.now)
+            self.scheduler.add_lane(lane)
 
     def __enter__(self) -> House:
         self.scheduler.start(self.saved)
@@ -137,6 +151,9 @@ class House:
 
     def messages(self, *names: str) -> list[Message]:
         return [event for event in self.events if isinstance(event, Message) and (not names or event.name in names)]
+
+    def _fault_of(self, index: int) -> Callable[[object], str | None]:
+        return lambda device: self.script.faults.get(index)
 
     def _executor_of(self, index: int) -> Callable[[Callable[[Event], None]], FakeExecutor]:
         def make(publish: Callable[[Event], None]) -> FakeExecutor:

@@ -18,8 +18,8 @@ from comfy_execution.events import (
     PreviewImage,
 )
 from comfy_execution.job import ENDED, TRANSITIONS, Job, JobEvent, JobState, step
-from comfy_execution.lane import FreeFlags, LaneSnapshot
-from comfy_execution.lane_stats import TaskTotals
+from comfy_execution.lane_stats import LaneFigures, TaskTotals
+from comfy_execution.lane_types import FreeFlags, LaneSnapshot
 
 JOB = Job("id", 1.0, {"1": {"class_type": "A", "inputs": {}}}, ("1",), {"client_id": "c"}, {"api_key_comfy_org": "k"}, 1)
 RESULT = JobResult(JobState.FAILED, {"1": {"images": []}}, {"1": {}}, (("execution_error", {"prompt_id": "id"}),), True)
@@ -45,7 +45,7 @@ def test_nothing_leaves_a_final_state() -> None:
         JOB,
         RESULT,
         FreeFlags(True, False),
-        LaneSnapshot(0, "cuda:0", "idle", holds=frozenset({"a.safetensors"}), totals=TaskTotals(tasks=1)),
+        LaneSnapshot(0, "cuda:0", "idle", holds=frozenset({"a.safetensors"}), figures=LaneFigures(TaskTotals(tasks=1))),
         Message("executing", {"node": None}, Audience.ALL, "c", "id", 0),
         PreviewImage(b"jpeg", "image/jpeg", "1", "1", None, "1", "id", "c", 0),
         BinaryMessage(3, b"text", None),

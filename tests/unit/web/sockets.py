@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from comfy_execution.events import Audience, Message, PreviewImage
-from comfy_execution.scheduler import RunningView
+from comfy_execution.views import RunningView
 from tests.unit.web.helpers import Site
 
 FLAGS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}

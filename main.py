@@ -16,9 +16,16 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from comfy import cli_args, folders, logs
+from comfy import version_stamp
+
+if problem := version_stamp.mixed(Path(__file__).resolve().parent):  # before other imports: they may fail in a mixed tree
+    print(f"❌ {problem}", file=sys.stderr)
+    sys.exit(2)
+
+from comfy import cli_args, folders, logs, notify
 from comfy.compat import loader
 from comfy.config import PROGRAM_DIR, Config
 from comfy.config import load as load_config
@@ -53,7 +60,7 @@ def main(argv: list[str]) -> int:
     try:
         config = load_config(argv, argv0="main.py")
         cli_args.fill(config.args)
-        log_file = logs.setup(config, PROGRAM_DIR / "logs")
+        log_file = logs.setup(config, _log_dir())
         logbuffer.install()
         log.debug("log file %s", log_file)
         _environment(config)
@@ -67,6 +74,11 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"❌ {error}", file=sys.stderr)
         return error.exit_status
+
+
+def _log_dir() -> Path:
+    """logs/ of the program, or where a systemd unit with LogsDirectory= says; its program folder cannot be written."""
+    return Path(os.environ.get("LOGS_DIRECTORY", "").partition(":")[0] or PROGRAM_DIR / "logs")
 
 
 def _environment(config: Config) -> None:
@@ -97,6 +109,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     from server import PromptServer
 
     preview.use_method(lambda: cli_args.args.preview_method)  # packs change it while the server runs
+    precision.configure(precision.from_flags(config.args))
     capacity = default_capacity_bytes() if config.ram_cache_bytes is None else config.ram_cache_bytes
     contexts = make_contexts(config, WeightCache(capacity))
     _check_lanes(config, len(contexts))
@@ -165,7 +178,9 @@ async def _serve(house: House) -> int:
         loader.check_devices(house.packs)
         gc.collect()
         gc.freeze()  # what lives from here on for good need not be walked again: a full collection stalls every lane
+        notify.ready(f"{len(house.contexts)} lanes take jobs on port {house.server.port}")
         await stopping.wait()
+        notify.stopping(house.config.drain_s)
         log.info("Stopping: running prompts have %gs to finish", house.config.drain_s)
     finally:
         ended = await asyncio.to_thread(house.scheduler.close, house.config.drain_s, saved)

@@ -15,6 +15,7 @@ from comfy.models.clip import CLIP
 from comfy.models.family import SD1
 from comfy.models.lora.apply import with_lora
 from comfy.models.patcher import ModelPatcher
+from comfy.models.saving import checkpoint_tensors
 from comfy.models.vae import VAE
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "load_state_dict_guess_config",
     "load_text_encoder_state_dicts",
     "load_unet",
+    "save_checkpoint",
 ]
 
 #: what CLIPLoader and its kin call the text encoders of a family
@@ -108,6 +110,22 @@ def load_lora_for_models(
 ) -> tuple[Any | None, Any | None]:
     """New handles with the LoRA's tensors added to their patches; None stays None."""
     return with_lora(model, clip, lora, strength_model, strength_clip)
+
+
+def save_checkpoint(
+    output_path: str,
+    model: Any,
+    clip: Any = None,
+    vae: Any = None,
+    clip_vision: Any = None,
+    metadata: Mapping[str, str] | None = None,
+    extra_keys: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write the handles as one safetensors file in the layout of released checkpoints. A vision encoder is not written."""
+    from safetensors.torch import save_file
+
+    tensors = {**checkpoint_tensors(model, clip, vae), **(extra_keys or {})}
+    save_file(tensors, output_path, metadata=dict(metadata) if metadata else None)
 
 
 def _folders(given: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -89,6 +89,15 @@ class Component:
         shapes = {name: info.shape for name, info in found.items()}
         return {name: (found[place.source], place) for name, place in places(self.layout, shapes, self.config).items()}
 
+    def stored_dtypes(self) -> dict[str, torch.dtype]:
+        """Run-time name -> the file's dtype; float16 for weights that the file has in 8 bit with a scale."""
+        sources = self.sources(self._index())
+        found = {}
+        for name, (info, _) in sources.items():
+            scaled = name.endswith(".weight") and name.removesuffix("weight") + "scale_weight" in sources
+            found[name] = torch.float16 if scaled else info.dtype
+        return found
+
     def module(self, ctx: DeviceContext, variant: Hashable = (), patch: Callable[[str, Tensor], Tensor] | None = None) -> nn.Module:
         """The network on `ctx`'s device, brought there when it is not; see `ResidentModels.module`."""
         dtype = ctx.run_dtype(self.dtypes)

@@ -137,9 +137,9 @@ class CLIP:
         """Set the clip skip."""
         self.layer_idx = layer_idx
 
-    def set_tokenizer_option(self, name: str, value: Any) -> None:
+    def set_tokenizer_option(self, option_name: str, value: Any) -> None:
         """An option for `tokenize`, such as disable_weights."""
-        self.tokenizer_options = {**self.tokenizer_options, name: value}
+        self.tokenizer_options = {**self.tokenizer_options, option_name: value}
 
     def tokenize(self, text: str, return_word_ids: bool = False, **options: Any) -> Tokens:
         """Key of each encoder -> chunks of (token, weight[, word id]). Raises InputUnusable when `text` is no text."""
@@ -196,6 +196,15 @@ class CLIP:
         """Bring the encoders to the calling lane's device; returns the patcher."""
         self.patcher.load()
         return self.patcher
+
+    def load_sd(self, sd: Mapping[str, Tensor], full_model: bool = False) -> tuple[list[str], list[str]]:
+        """Put these weights, named as in `get_sd`, in place of the encoders' own; returns (missing, unexpected) names.
+
+        They are patches of this handle: the file's weights, which other handles share, stay.
+        """
+        known = self.patcher.get_key_patches()
+        taken = self.add_patches({key: ("set", (tensor,)) for key, tensor in sd.items()})
+        return sorted(set(known) - set(taken)), sorted(set(sd) - set(taken))
 
     def get_sd(self) -> dict[str, Tensor]:
         """Every weight of the encoders: the lane's tensors, never to be written to."""

@@ -110,13 +110,25 @@ class VAELoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"vae_name": ([*_names("vae"), "pixel_space"],)}}
+        return {"required": {"vae_name": (cls.vae_list(),)}}
+
+    @staticmethod
+    def vae_list() -> list[str]:
+        """The files, the small VAEs whose two files are in vae_approx, and the identity."""
+        from comfy.models.tiny import tiny_vae_names
+
+        return [*_names("vae"), *tiny_vae_names(), "pixel_space"]
 
     def load_vae(self, vae_name: str) -> tuple[Any]:
         from comfy.models.loader import load_vae
+        from comfy.models.tiny import load_tiny_vae, tiny_vae_names
         from comfy.models.vae import PIXEL_SPACE, VAE
 
-        return (VAE({PIXEL_SPACE: True}) if vae_name == "pixel_space" else load_vae(_path("vae", vae_name)),)
+        if vae_name == "pixel_space":
+            return (VAE({PIXEL_SPACE: True}),)
+        if vae_name in tiny_vae_names():
+            return (load_tiny_vae(vae_name),)
+        return (load_vae(_path("vae", vae_name)),)
 
 
 NODE_CLASS_MAPPINGS = {

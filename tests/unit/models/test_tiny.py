@@ -20,6 +20,7 @@ from comfy.errors import ComfyError
 from comfy.models import tiny
 from comfy.models.loader import load_checkpoint
 from comfy.models.previews import get_previewer
+from comfy.nodes.loaders import VAELoader
 from comfy.nodes.sampling import KSampler
 from comfy.sampling import preview
 from comfy.taesd.taesd import TAESD
@@ -100,8 +101,8 @@ def test_two_files_are_a_vae(approx: Path, name: str, z: int, scale: float, shif
     save_file(halves["decoder"], approx / f"{name}_decoder.safetensors")
     assert tiny.tiny_vae_names() == []
     save_file(halves["encoder"], approx / f"{name}_encoder.safetensors")
-    assert tiny.tiny_vae_names() == [name]
-    vae, latent, pixels = tiny.load_tiny_vae(name), torch.randn(2, z, 3, 2), torch.rand(1, 17, 24, 3)
+    assert VAELoader.INPUT_TYPES()["required"]["vae_name"] == ([name, "pixel_space"],)
+    vae, latent, pixels = VAELoader().load_vae(name)[0], torch.randn(2, z, 3, 2), torch.rand(1, 17, 24, 3)
     with cpu_context().activate():
         decoded, encoded, tiled = vae.decode(latent), vae.encode(pixels), vae.decode_tiled(latent)
         assert vae.get_sd().keys() == {f"taesd_{half}.{key}" for half, given in halves.items() for key in given}

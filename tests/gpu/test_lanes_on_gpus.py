@@ -5,6 +5,7 @@ python3 -m pytest tests/gpu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,11 +150,15 @@ def test_a_model_that_does_not_fit_is_a_typed_error(lanes: list[DeviceContext], 
     with ctx.activate():
         ctx.unload()
         torch.cuda.empty_cache()  # what other tests left in torch's cache would do for this model
-        free, _ = torch.cuda.mem_get_info(ctx.device)
-        hog = torch.empty(max(free - 2 * 1024**2, 0), dtype=torch.uint8, device=ctx.device)
+        hogs: list[torch.Tensor] = []
+        for nbytes in (2**30, 2**26, 2**21):  # ever smaller, until nothing is left
+            with contextlib.suppress(torch.cuda.OutOfMemoryError):
+                while True:
+                    hogs.append(torch.empty(nbytes, dtype=torch.uint8, device=ctx.device))
         try:
             with pytest.raises((OutOfDeviceMemory, torch.cuda.OutOfMemoryError)):
                 picture(ctx, checkpoint)
         finally:
-            del hog
+            hogs.clear()
+            torch.cuda.empty_cache()
     assert picture(ctx, checkpoint).isfinite().all()

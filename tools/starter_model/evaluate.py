@@ -22,9 +22,11 @@ from comfy.errors import ComfyError
 from comfy.sampling.sampler import SAMPLER_NAMES
 from comfy.sampling.schedules import SCHEDULER_NAMES
 from tools.starter_model import yardstick as y
+from tools.starter_model.export import CONTROL_FILE, LORA_FILE
 from tools.starter_model.look import Sight, what_is_on
 from tools.starter_model.sheet import save_sheet
 from tools.starter_model.studio import Pictures, Studio, open_studio
+from tools.starter_model.vocabulary import PLACES, SHAPES
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,56 @@ def area_rows(studio: Studio, sheet: list[Pictures]) -> Iterator[Row]:
     yield Row("areas", right, len(seeds), y.THRESHOLDS["areas"])
 
 
-def rows(studio: Studio, sheet: list[Pictures], short: bool = False) -> Iterator[Row]:
-    """The whole table, or with `short` without samplers and schedulers; pictures for the sample sheet go to `sheet` on the way."""
+def lora_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[Row]:
+    """At strength 0 the LoRA changes no byte, at strength 1 the picture has its style: night around it."""
+    seeds = y.SEEDS[:20]
+    prompts = [y.LORA_PROMPT] * len(seeds)
+    plain = studio.paint(prompts, seeds)
+    none, full = (studio.paint(prompts, seeds, model=studio.with_lora(file, strength)) for strength in (0.0, 1.0))
+    sheet += [plain[:10], full[:10]]
+    same = sum(bool((a == b).all()) for a, b in zip(plain, none))
+    yield Row("lora 0", same, len(seeds), y.THRESHOLDS["lora 0"])
+    rims = [np.concatenate([p[:4].ravel(), p[-4:].ravel(), p[:, :4].ravel(), p[:, -4:].ravel()]).mean() / 255 for p in full]
+    before = float(np.mean([p[:4].mean() / 255 for p in plain]))
+    note = f"mean of the rim {np.mean(rims):.2f}, without {before:.2f}"
+    yield Row("lora 1", sum(rim <= y.LORA_RIM for rim in rims), len(seeds), y.THRESHOLDS["lora 1"], note)
+
+
+def control_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[Row]:
+    """The thing covers the one whose edges were given, in shape and place, which the prompt does not name."""
+    from comfy.models.control import load_controlnet
+
+    right, pictures, likeness = 0, [], []
+    seeds = y.SEEDS[:20]
+    for i, seed in enumerate(seeds):
+        shape, place = SHAPES[i % len(SHAPES)], list(PLACES)[(2 * i) % len(PLACES)]
+        at = [(0.22, 0.5, 0.78)[step] for step in PLACES[place]]
+        model = drawn(("red", shape, at[0], at[1]))
+        control = load_controlnet(file).set_cond_hint(edges_of(model), 1.0)
+        positive = studio.conditioning([y.CONTROL_PROMPT], control=control, control_apply_to_uncond=True)
+        pictures.append(studio.decode(studio.sample(positive, [seed]))[0])
+        masks = [p[..., 1].astype(int) < 128 for p in (model, pictures[-1])]  # red on white: dark in the green channel
+        likeness.append((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
+        right += likeness[-1] >= y.CONTROL_OVERLAP
+    sheet.append(np.stack(pictures))
+    note = f"mean intersection over union {np.mean(likeness):.2f}"
+    yield Row("controlnet", right, len(seeds), y.THRESHOLDS["controlnet"], note)
+
+
+def edges_of(picture: Pictures) -> torch.Tensor:
+    """(1, 3, height, width): white one-pixel lines on black where neighbours differ, as an edge detector draws them."""
+    grey = picture.astype(float).mean(-1)
+    edge = np.zeros(grey.shape, dtype=np.float32)
+    edge[:, 1:] = np.maximum(edge[:, 1:], np.abs(np.diff(grey, axis=1)) > 40)
+    edge[1:] = np.maximum(edge[1:], np.abs(np.diff(grey, axis=0)) > 40)
+    return torch.from_numpy(edge).expand(1, 3, -1, -1)
+
+
+def rows(studio: Studio, sheet: list[Pictures], folder: Path | None = None, short: bool = False) -> Iterator[Row]:
+    """The whole table, with the LoRA and ControlNet of `folder`, or with `short` without samplers and schedulers.
+
+    Pictures for the sample sheet go to `sheet` on the way.
+    """
     sections: Sequence[Callable[[Studio, list[Pictures]], Iterator[Row]]] = (
         prompt_rows,
         negative_rows,
@@ -203,22 +253,30 @@ def rows(studio: Studio, sheet: list[Pictures], short: bool = False) -> Iterator
     )
     for section in sections:
         yield from section(studio, sheet)
+    if folder is not None:
+        yield from lora_rows(studio, sheet, folder / LORA_FILE)
+        yield from control_rows(studio, sheet, folder / CONTROL_FILE)
     if not short:
         yield from settings_rows(studio)
 
 
-def evaluate(checkpoint: Path, sheet_file: Path | None, short: bool = False) -> dict[str, Any]:
-    """Measure, print each row as it comes, and return everything as JSON values."""
-    began, made, sheet = time.monotonic(), [], []  # type: ignore[var-annotated]
+def evaluate(checkpoint: Path, sheet_file: Path | None, folder: Path | None, short: bool = False, json_file: Path | None = None) -> None:
+    """Measure and print each row as it comes; the table so far is always in `json_file`."""
+    began = time.monotonic()
+    made: list[Row] = []
+    sheet: list[Pictures] = []
     with open_studio(checkpoint) as studio:
-        for row in rows(studio, sheet, short):
+        where = torch.cuda.get_device_name() if studio.device.device.type == "cuda" else f"CPU ({platform.machine()})"
+        for row in rows(studio, sheet, folder, short):
             made.append(row)
             print(line(row), flush=True)
-        where = torch.cuda.get_device_name() if studio.device.device.type == "cuda" else f"CPU ({platform.machine()})"
+            if json_file is not None:
+                facts = {"checkpoint": checkpoint.name, "device": where, "torch": torch.__version__}
+                facts["seconds"] = str(round(time.monotonic() - began))
+                table = [{**asdict(row), "passed": row.passed} for row in made]
+                json_file.write_text(json.dumps({**facts, "rows": table}, indent=1) + "\n")
     if sheet_file is not None:
         save_sheet(sheet_file, sheet)
-    facts = {"device": where, "torch": torch.__version__, "seconds": round(time.monotonic() - began)}
-    return {"checkpoint": checkpoint.name, **facts, "rows": [{**asdict(row), "passed": row.passed} for row in made]}
 
 
 def line(row: Row) -> str:
@@ -233,11 +291,10 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--json", type=Path, help="write the table to this file, for card.py")
     parser.add_argument("--sheet", type=Path, help="write a sheet of pictures to this file")
+    parser.add_argument("--extras", type=Path, help="the folder of LoRA and ControlNet, to measure them too")
     parser.add_argument("--short", action="store_true", help="leave out the rows of samplers and schedulers")
     given = parser.parse_args()
-    found = evaluate(given.checkpoint, given.sheet, given.short)
-    if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    evaluate(given.checkpoint, given.sheet, given.extras, given.short, given.json)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from tools.starter_model.steps import Batch, Fill, Loss
 
 #: weight of the distance of the latent's distribution from the standard normal one
 _KL = 3e-4
+#: noise on latents while the decoder is polished; they have a deviation of about 5.5
+_LATENT_NOISE = 0.25
 #: share of captions replaced by the empty prompt. Ho and Salimans 2022, arXiv:2207.12598
 _DROPPED = 0.12
 #: Hang et al. 2023, arXiv:2303.09556
@@ -60,6 +63,71 @@ def vae_loss(network: VaeTraining) -> Loss:
         return error.abs().mean() + 2 * (error**2).mean() + 0.5 * edges + _KL * prior
 
     return loss
+
+
+def fill_pairs(data: Data, batch: int, side: int) -> Fill:
+    """Batches of pairs of pictures (2·batch rows), with a border in each pair: columns, or rows, before it are the first's."""
+
+    def fill(generator: torch.Generator) -> Batch:
+        device = data.rows.device
+        chosen = torch.randint(len(data), (2 * batch,), generator=generator, device=device)
+        place = torch.arange(side // 8, device=device)
+        border = torch.randint(3, side // 8 - 2, (batch, 1), generator=generator, device=device)
+        first = (place[None] < border)[:, None, None, :].expand(-1, 1, side // 8, -1)
+        upright = torch.rand((batch, 1, 1, 1), generator=generator, device=device) < 0.5
+        first = torch.where(upright, first, first.transpose(2, 3))
+        noise = torch.randn((batch, 4, side // 8, side // 8), generator=generator, device=device)
+        return {"rows": data.rows[chosen], "first": first, "noise": noise, "size": torch.empty(side, side, device=device)}
+
+    return fill
+
+
+def polish_loss(network: nn.Module, frozen: Weights) -> Loss:
+    """The decoder alone, on latents that are put together of two pictures' and a little noisy: each part must come out as if
+    it were alone, so that a change of one part of a latent (inpainting) leaves the rest of the picture as it was.
+
+    frozen  the encoder's weights; those in training are the decoder's
+    """
+
+    def loss(weights: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        dtype = next(iter(weights.values())).dtype
+        height, width = batch["size"].shape
+        x = draw(batch["rows"], height, width) * 2 - 1
+        with torch.no_grad():
+            z = functional_call(_Half(network, "encode"), _named({**frozen, **weights}), (x.to(dtype),))
+        one, other = z.chunk(2)
+        one = one + _LATENT_NOISE * batch["noise"].to(dtype)
+        mixed = torch.where(batch["first"], one, other)
+        y = functional_call(_Half(network, "decode"), _named({**frozen, **weights}), (torch.cat([mixed, one]),)).float()
+        y_mixed, y_one = y.chunk(2)
+        x_one, x_other = x.chunk(2)
+        first = F.interpolate(batch["first"].float(), scale_factor=8)
+        near = F.max_pool2d(first, 33, 1, 16) * F.max_pool2d(1 - first, 33, 1, 16)
+        far = 1 - near
+        error = y_mixed - torch.where(first > 0.5, x_one, x_other)
+        own = y_one - x_one
+        strayed = (y_mixed - y_one) * first * far
+        terms = [(e.abs() * w).mean() + 2 * (e**2 * w).mean() for e, w in ((error, 0.2 + 0.8 * far), (own, torch.ones_like(far)))]
+        edges = own.diff(dim=2).abs().mean() + own.diff(dim=3).abs().mean()
+        return terms[0] + terms[1] + 0.5 * edges + 2 * strayed.abs().mean() + 20 * (strayed**2).mean()
+
+    return loss
+
+
+class _Half(nn.Module):
+    """One of an autoencoder's two functions as a module's forward."""
+
+    def __init__(self, engine: Any, name: str) -> None:
+        super().__init__()
+        self.engine, self.name = engine, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = getattr(self.engine, self.name)(x)
+        return result
+
+
+def _named(weights: Mapping[str, Tensor]) -> Weights:
+    return {f"engine.{name}": tensor for name, tensor in weights.items()}
 
 
 def fill_latents(data: Data, latents: Tensor, batch: int, hint: tuple[int, int] | None = None) -> Fill:
@@ -129,7 +197,8 @@ def with_control(unet: nn.Module, unet_weights: Weights, control: nn.Module) -> 
     """The frozen UNet under a ControlNet in training, which sees the edges of the picture."""
 
     def predict(weights: Mapping[str, Tensor], x: Tensor, t: Tensor, context: Tensor, batch: Batch) -> Tensor:
-        hint = draw_edges(batch["rows"], *batch["size"].shape, batch["line"]).to(x.dtype)
+        height, width = batch["size"].shape
+        hint = draw_edges(batch["rows"], height, width, batch["line"]).to(x.dtype)
         residuals = functional_call(control, dict(weights), (x, hint, t, context))
         return functional_call(unet, unet_weights, (x, t, context), {"control": residuals})
 

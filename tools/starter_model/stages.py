@@ -72,6 +72,21 @@ def train_vae(sets: list[Shaped], effort: Effort, place: Place) -> tuple[Weights
     return average, training.log + log
 
 
+def polish_decoder(vae: Weights, data: Data, effort: Effort, place: Place) -> tuple[Weights, list[str]]:
+    """The same autoencoder with a better decoder: its latents, and so what a UNet has learnt, stay as they are."""
+    decoder = ("decoder.", "post_quant_conv.")
+    weights = {n: t.detach().clone().to(place.device).requires_grad_(True) for n, t in vae.items() if n.startswith(decoder)}
+    frozen = {name: tensor.detach().to(place.device, place.dtype) for name, tensor in vae.items() if name not in weights}
+    loss = objectives.polish_loss(on_meta(VAE), frozen)
+    sources = [Source(objectives.fill_pairs(data, effort.batch // 2, 128))]
+    training = Training("decoder", weights, loss, sources, 8e-4, place.device, place.seed, 0.995, place.dtype)
+    training.run(effort.seconds, effort.steps)
+    whole = {**vae, **training.average}
+    log = f"decoder: {_psnr(whole, Shaped(data, 128, 128, 1.0), place):.2f} dB on 128 × 128 pictures"
+    print(log, flush=True)
+    return whole, [*training.log, log]
+
+
 @torch.inference_mode()
 def encode(vae: Mapping[str, Tensor], data: Data, height: int, width: int, place: Place) -> Tensor:
     """(n, 4, h/8, w/8) float16 latents of freshly drawn pictures, on the UNet's scale."""

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from comfy.device.context import DeviceContext, make_context
 from comfy.models.loader import Checkpoint, load_checkpoint
+from comfy.models.lora.apply import with_lora as lora
+from comfy.models.lora.tensors import file_tensors
 from comfy.sampling import ksampler
 from comfy.sampling.noise import prepare_noise
 from comfy.units import GIB
@@ -84,6 +86,10 @@ class Studio:
         """One picture for each prompt and seed."""
         latents = self.sample(self.conditioning(prompts), seeds, negative=self.conditioning([negative]), **options)
         return self.decode(latents)
+
+    def with_lora(self, path: str | os.PathLike[str], strength: float) -> Any:
+        """The MODEL with a LoRA file added at `strength`."""
+        return lora(self.model, None, file_tensors(os.fspath(path)), strength, 0.0)[0]
 
     def decode(self, latents: Tensor) -> Pictures:
         """Latents -> pictures, rounded as they are saved."""

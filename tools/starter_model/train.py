@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from tools.starter_model import export
 from tools.starter_model.data import Data, Makers
@@ -22,6 +23,7 @@ from tools.starter_model.stages import (
     Place,
     Shaped,
     encode,
+    polish_decoder,
     train_control,
     train_denoiser,
     train_lora,
@@ -39,6 +41,7 @@ class Plan:
 
     scenes: int
     vae: Effort
+    decoder: Effort
     denoiser: Effort
     lora: Effort
     control: Effort
@@ -49,8 +52,9 @@ def full_plan(seconds: float) -> Plan:
     """The real thing: shares of the time as measured to be of use."""
     return Plan(
         200_000,
-        Effort(64, 0.24 * seconds),
-        Effort(512, 0.60 * seconds),
+        Effort(64, 0.20 * seconds),
+        Effort(64, 0.16 * seconds),
+        Effort(512, 0.48 * seconds),
         Effort(256, 0.04 * seconds),
         Effort(256, 0.08 * seconds),
         Effort(64, 0.03 * seconds),
@@ -60,7 +64,7 @@ def full_plan(seconds: float) -> Plan:
 def tiny_plan() -> Plan:
     """Every stage for three steps."""
     few = Effort(4, steps=3)
-    return Plan(200, few, few, few, few, few)
+    return Plan(200, few, few, few, few, few, few)
 
 
 def train(folder: Path, plan: Plan, place: Place, workers: int) -> None:
@@ -74,6 +78,8 @@ def train(folder: Path, plan: Plan, place: Place, workers: int) -> None:
     log = [f"torch {torch.__version__}, {_name(place.device)}, seed {place.seed}, {plan}"]
 
     vae, lines = train_vae([Shaped(early, 128, 128, 0.85), Shaped(early, 256, 256, 0.15)], plan.vae, place)
+    log += lines
+    vae, lines = polish_decoder(vae, early, plan.decoder, place)
     log += lines
     sets = []
     for wait, ((height, width), _, share) in zip(waiting, SHAPES):
@@ -97,6 +103,19 @@ def train(folder: Path, plan: Plan, place: Place, workers: int) -> None:
     log.append(f"all: {time.monotonic() - began:.0f} s")
     (folder / "train.log").write_text("\n".join(log) + "\n")
     print(log[-1], flush=True)
+
+
+def only_decoder(folder: Path, effort: Effort, place: Place, workers: int) -> None:
+    """Polish the decoder of the VAE in `folder` once more and write it back."""
+    makers = Makers(workers)
+    data = makers.start(20_000 if effort.steps is None else 200, "plain", 1.0, place.seed + 2)().to(place.device)
+    makers.close()
+    prefix = "first_stage_model."
+    loaded = {n.removeprefix(prefix): t.float().to(place.device) for n, t in load_file(folder / export.VAE_FILE).items()}
+    vae, lines = polish_decoder(loaded, data, effort, place)
+    export.save(folder / export.VAE_FILE, vae, prefix)
+    with (folder / "train.log").open("a") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def extras(
@@ -137,12 +156,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=480.0)
     parser.add_argument("--seed", type=int, default=20261122)
+    parser.add_argument("--only-decoder", type=float, metavar="SECONDS", help="polish the decoder of the VAE in FOLDER, nothing else")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     place = Place(device, torch.bfloat16 if device.type == "cuda" else torch.float32, given.seed)
     given.folder.mkdir(parents=True, exist_ok=True)
     workers = max((os.cpu_count() or 2) - 2, 1)
+    if given.only_decoder is not None:
+        steps = 2 if given.tiny else None
+        only_decoder(given.folder, Effort(4 if given.tiny else 64, given.only_decoder, steps), place, workers)
+        return
     train(given.folder, tiny_plan() if given.tiny else full_plan(given.seconds), place, workers)
 
 

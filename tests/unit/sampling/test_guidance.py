@@ -17,6 +17,7 @@ from comfy_extras import (
     nodes_cfg,
     nodes_eps,
     nodes_fresca,
+    nodes_hooks,
     nodes_latent,
     nodes_mahiro,
     nodes_model_advanced,
@@ -92,8 +93,6 @@ def entry(spec: dict[str, Any], derived: Any) -> list[list[Any]]:
         (cond,) = nodes.ConditioningSetMask().append(cond, mask_named(spec["mask"]), where, spec["mask_strength"])
     if "start_percent" in spec:
         (cond,) = nodes.ConditioningSetTimestepRange().set_range(cond, spec["start_percent"], spec["end_percent"])
-    if spec.get("default"):
-        cond = [[cond[0][0], {**cond[0][1], "default": True}]]
     return cond
 
 
@@ -138,7 +137,8 @@ def guider_of(name: str, handle: Handle, case: dict[str, Any]) -> CFGGuider:
     for side in ("positive", "negative"):
         combined: list[Any] = []
         for spec in case[side]:
-            (combined,) = nodes.ConditioningCombine().combine(combined, entry(spec, derived))
+            join = nodes_hooks.ConditioningSetDefaultCombine().apply if spec.get("default") else nodes.ConditioningCombine().combine
+            (combined,) = join(combined, entry(spec, derived))
         sides.append(combined)
     return guiders.CFGGuider().get_guider(patched(name, handle, params), *sides, case["cfg"])[0]
 

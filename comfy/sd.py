@@ -12,9 +12,9 @@ from comfy.compat.from_state_dict import load_diffusion_model_state_dict, load_s
 from comfy.errors import ModelUnknown
 from comfy.models import loader
 from comfy.models.clip import CLIP
-from comfy.models.family import SD1
 from comfy.models.lora.apply import with_lora
 from comfy.models.patcher import ModelPatcher
+from comfy.models.precision import STORAGE
 from comfy.models.saving import checkpoint_tensors
 from comfy.models.vae import VAE
 
@@ -40,7 +40,10 @@ CLIPType = enum.Enum(
     "STABLE_DIFFUSION STABLE_CASCADE SD3 STABLE_AUDIO HUNYUAN_DIT FLUX MOCHI LTXV HUNYUAN_VIDEO PIXART COSMOS LUMINA2 WAN "
     "HIDREAM CHROMA ACE OMNIGEN2 QWEN_IMAGE HUNYUAN_IMAGE",
 )
-_FAMILIES = {CLIPType.STABLE_DIFFUSION: SD1.name}
+#: those whose encoders we have; which family's they are, the files say
+_CLIP_TYPES = (CLIPType.STABLE_DIFFUSION,)
+#: dtypes of `model_options` in which weights are kept -> their names
+_STORAGE = {dtype: name for name, dtype in STORAGE.items() if not name.endswith("_fast")}
 
 
 def load_checkpoint_guess_config(
@@ -80,16 +83,19 @@ def load_checkpoint(
 
 
 def load_diffusion_model(unet_path: str, model_options: Mapping[str, Any] | None = None) -> ModelPatcher:
-    """The MODEL of a file with a diffusion model. Raises RuntimeError for one of no known family."""
+    """The MODEL of a file with a diffusion model. Raises RuntimeError for one of no known family.
+
+    model_options  `dtype`: an 8-bit type to keep the weights in; other types are the lane's to choose
+    """
     try:
-        return loader.load_diffusion_model(unet_path)
+        return loader.load_diffusion_model(unet_path, storage=_STORAGE.get((model_options or {}).get("dtype"), "default"))
     except ModelUnknown as error:
         raise RuntimeError(str(error)) from error
 
 
 def load_unet(unet_path: str, dtype: Any = None) -> ModelPatcher:
     """`load_diffusion_model` by its former name."""
-    return load_diffusion_model(unet_path)
+    return load_diffusion_model(unet_path, {"dtype": dtype})
 
 
 def load_clip(
@@ -99,10 +105,9 @@ def load_clip(
     model_options: Mapping[str, Any] | None = None,
 ) -> CLIP:
     """The CLIP of a family's text encoder files. Raises RuntimeError for a family that we do not have."""
-    family = _FAMILIES.get(clip_type)
-    if family is None:
+    if clip_type not in _CLIP_TYPES:
         raise RuntimeError(f"text encoders of the type {getattr(clip_type, 'name', clip_type)} are not supported")
-    return loader.load_clip(ckpt_paths, family=family, embedding_folders=_folders(embedding_directory))
+    return loader.load_clip(ckpt_paths, family=None, embedding_folders=_folders(embedding_directory))
 
 
 def load_lora_for_models(

@@ -26,7 +26,7 @@ from comfy.compat.state_dicts import (
     state_dict_prefix_replace,
     weight_dtype,
 )
-from comfy.errors import WeightFileInvalid
+from comfy.errors import InputUnusable, WeightFileInvalid
 from comfy.images import (
     bislerp,
     common_upscale,
@@ -65,6 +65,7 @@ __all__ = [
     "state_dict_prefix_replace",
     "tiled_scale",
     "tiled_scale_multidim",
+    "unet_to_diffusers",
     "weight_dtype",
 ]
 
@@ -151,6 +152,22 @@ def safetensors_header(safetensors_path: str | os.PathLike[str], max_size: int =
             raise WeightFileInvalid("The file is shorter than a header.", file=os.path.basename(os.fspath(safetensors_path)))
         length = int.from_bytes(head, "little")
         return None if length > max_size else file.read(length)
+
+
+def unet_to_diffusers(unet_config: Mapping[str, Any]) -> dict[str, str]:
+    """Tensor name in diffusers' layout -> name in a checkpoint, for a UNet of this structure (`model.model_config.unet_config`).
+
+    Names every place where such a UNet may have a tensor. Raises InputUnusable when the structure is not an SD UNet's.
+    """
+    from comfy.models.diffusers_unet import unet_modules
+    from comfy.models.family import UNetConfig
+
+    fields = UNetConfig.__dataclass_fields__
+    try:
+        config = UNetConfig(**{name: value for name, value in unet_config.items() if name in fields})
+    except TypeError as error:
+        raise InputUnusable("This is no structure of an SD UNet.", given=sorted(map(str, unet_config))) from error
+    return {theirs + end: ours + end for theirs, ours in unet_modules(config) for end in (".weight", ".bias")}
 
 
 def reshape_mask(input_mask: torch.Tensor, output_shape: tuple[int, ...] | torch.Size) -> torch.Tensor:

@@ -113,6 +113,47 @@ def test_weights_put_into_a_clip_are_this_handles_alone(place: Path) -> None:
         assert torch.equal(clip.encode("cat"), before)
 
 
+def test_a_models_family_is_known_by_the_class_that_packs_compare_with(place: Path) -> None:
+    import comfy.model_base
+    from comfy.models.base import BaseModel, DenoiserSource
+    from comfy.models.family import FAMILIES
+
+    loaded = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=())
+    source = loaded.model.source
+    assert isinstance(source, DenoiserSource)
+    found = {}
+    for name in ("SD15", "SDXL", "SSD1B", "SDXLRefiner"):
+        model = BaseModel(DenoiserSource(FAMILIES[name], source.component))
+        found[name] = [kind for kind in ("BaseModel", "SDXL", "SDXLRefiner", "Flux") if isinstance(model, getattr(comfy.model_base, kind))]
+    assert found == {
+        "SD15": ["BaseModel"],
+        "SDXL": ["BaseModel", "SDXL"],
+        "SSD1B": ["BaseModel", "SDXL"],
+        "SDXLRefiner": ["BaseModel", "SDXLRefiner"],
+    }
+
+    class Mine(comfy.model_base.SDXL):
+        pass
+
+    mine = Mine(source)
+    assert isinstance(mine, comfy.model_base.SDXL)
+    assert not isinstance(BaseModel(DenoiserSource(FAMILIES["SDXL"], source.component)), Mine)
+
+
+def test_diffusers_names_of_a_unet(place: Path) -> None:
+    import comfy.utils
+
+    loaded = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=())
+    names = comfy.utils.unet_to_diffusers(loaded.model.model.model_config.unet_config)
+    assert names["down_blocks.0.resnets.0.conv1.weight"] == "input_blocks.1.0.in_layers.2.weight"
+    assert names["conv_out.bias"] == "out.2.bias"
+    with cpu_context().activate():
+        present = {key.removeprefix("diffusion_model.") for key in loaded.model.model_state_dict()}
+    assert present - set(names.values()) == set()
+    with pytest.raises(InputUnusable):
+        comfy.utils.unet_to_diffusers({"in_channels": 4})
+
+
 def test_small_names() -> None:
     assert comfyui_version.__version__ == VERSION
     comfy.options.enable_args_parsing()

@@ -1,7 +1,8 @@
 """Checks a running server from outside, as an operator sees it; `quick_test.sh` calls this.
 
 Prints a line per check, `PASS`, `FAIL` or `SKIP`, and exits 0 when no check failed, 1 when one did. Standard library
-only, so that it runs from any machine that reaches the server. What must hold: the table in docs/architecture.md.
+only, so that it runs from any machine that reaches the server; where the packages of the server are there too, it also looks
+at the colours of the pictures. What must hold: the table in docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import random
 import struct
 import sys
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 REQUEST_TIMEOUT_S = 20.0
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -186,7 +189,7 @@ class QuickTest:
         return ""
 
     def picture(self, lane: int) -> str:
-        """The prompt ended well on its own lane, and its picture is a PNG of the size that the workflow asks for."""
+        """The prompt ended well on its own lane; its picture is a PNG of the size, and with what on it, that the workflow asks for."""
         prompt_id = self.sent[lane]
         record = self._wait(prompt_id)
         if record["status"]["status_str"] != "success":
@@ -200,7 +203,22 @@ class QuickTest:
         size = struct.unpack(">II", data[16:24])
         if self._size() not in (None, size):
             raise CheckFailed(f"the picture is {size[0]}x{size[1]}, not {self._size()}")
-        return f"{image['filename']}, {size[0]}x{size[1]}, {len(data)} bytes"
+        return f"{image['filename']}, {size[0]}x{size[1]}, {self._colours(data)}"
+
+    def _colours(self, data: bytes) -> str:
+        """What is on the picture, held against what the workflow's `_meta.expect` says: place -> colour."""
+        expected = {place: colour for node in self.workflow.values() for place, colour in node.get("_meta", {}).get("expect", {}).items()}
+        try:
+            from tools.starter_model.look import colour_at
+        except ImportError as error:
+            return f"colours not looked at: no {error.name}"
+        with tempfile.NamedTemporaryFile(suffix=".png") as file:
+            file.write(data)
+            file.flush()
+            seen = {place: colour_at(file.name, place) for place in expected}
+        if seen != expected:
+            raise CheckFailed(f"the picture shows {seen}, not {expected}")
+        return ", ".join(f"{colour} at the {place}" for place, colour in seen.items()) or f"{len(data)} bytes"
 
     def _wait(self, prompt_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + self.timeout_s

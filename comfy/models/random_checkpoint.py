@@ -5,6 +5,7 @@ Their pictures are noise. Written tensor by tensor, so the true size (2.1 GB) ne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -103,10 +104,17 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 def write_checkpoint(path: str | os.PathLike[str], sizes: Sizes, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
     """Write a checkpoint of these sizes. It appears under its name when it is whole; one that is there is replaced."""
+    write_tensors(path, layout(sizes), seed, dtype)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], shapes: dict[str, tuple[int, ...]], seed: int = 0, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a file with random tensors of these names and shapes, likewise."""
     part = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         with open(part, "wb") as file:
-            _write(file, layout(sizes), seed, dtype)
+            _write(file, shapes, seed, dtype)
         os.replace(part, path)
     finally:
         if os.path.exists(part):
@@ -116,12 +124,18 @@ def write_checkpoint(path: str | os.PathLike[str], sizes: Sizes, seed: int = 0, 
 def ensure_placeholder(folders: Folders) -> str | None:
     """Make PLACEHOLDER when the server has no checkpoint at all. Returns its path, or None when nothing was made.
 
+    One that an earlier start made goes as soon as there is a real one: nobody should choose noise from a list.
     A folder that cannot be written is a warning: a server without a checkpoint is still a server.
     """
-    if folders.filename_list("checkpoints"):
-        return None
+    names = folders.filename_list("checkpoints")
     folder = folders.models.folders("checkpoints")[0]
     path = os.path.join(folder, PLACEHOLDER)
+    if PLACEHOLDER in names and len(names) > 1 and os.path.exists(path):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+            log.info("removed %s: there is a real checkpoint now", path)
+    if names:
+        return None
     try:
         os.makedirs(folder, exist_ok=True)
         write_checkpoint(path, small_sizes())

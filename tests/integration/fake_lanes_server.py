@@ -55,7 +55,10 @@ async def view(request: web.Request) -> web.Response:
     if MODE == "no-picture" or request.query.get("filename") != "a.png":
         return web.Response(status=404)
     data = io.BytesIO()
-    Image.new("RGB", (128, 128)).save(data, "PNG")
+    picture = Image.new("RGB", (128, 128), "white")
+    for top, colour in ((0, "green" if MODE == "wrong-colour" else "red"), (86, "blue")):
+        picture.paste(colour, (43, top, 85, top + 42))
+    picture.save(data, "PNG")
     return web.Response(body=data.getvalue(), content_type="image/png")
 
 

@@ -38,8 +38,9 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """main.py with two lanes over an empty base directory, with a console that knows no emoji."""
+    """main.py with two lanes over a base directory with the models of this tree, with a console that knows no emoji."""
     base = tmp_path_factory.mktemp("base")
+    (base / "models").symlink_to(ROOT / "models")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -56,6 +56,7 @@ def test_a_right_server_passes_every_check() -> None:
         ("ignores-header", "X-TARGET-GPU abc is refused: answered 200"),
         ("odd-refusal", "X-TARGET-GPU -1 is refused: the reason is invalid_prompt"),
         ("no-picture", "GPU 2 finished its prompt and the picture is there: /view answered 404"),
+        ("wrong-colour", "GPU 0 finished its prompt and the picture is there: the picture shows {'top': 'green'"),
         ("two-processes", "one process serves all lanes: process"),
         ("single", "server answers: the server runs in single-GPU mode"),
     ],

@@ -53,6 +53,14 @@ def test_a_placeholder_is_made_once_and_makes_pictures(tmp_path: Path) -> None:
     assert float(picture.std()) > 0.01
 
 
+def test_the_placeholder_goes_when_there_is_a_real_checkpoint(tmp_path: Path) -> None:
+    path = ensure_placeholder(folders_in(tmp_path))
+    assert path is not None
+    make_sd1_checkpoint(Path(path).with_name("real.safetensors"))
+    assert ensure_placeholder(folders_in(tmp_path)) is None
+    assert folders_in(tmp_path).filename_list("checkpoints") == ["real.safetensors"]
+
+
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     assert ensure_placeholder(folders_in(tmp_path)) is None

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import aiohttp
 import yarl
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKS = ROOT / "tests" / "data" / "packs"
@@ -184,8 +184,11 @@ class Site:
 
         async def work() -> Answer:
             url = yarl.URL(self.url + path, encoded=True)
-            body = io.BytesIO(data) if isinstance(data, bytes) else data
-            async with self.session.request(method, url, json=json, data=body, headers=headers, allow_redirects=False) as answer:
+            body, sent = io.BytesIO(data) if isinstance(data, bytes) else data, CIMultiDict(headers)
+            if isinstance(data, aiohttp.FormData):
+                body = data()
+                sent["Content-Type"] = body.headers["Content-Type"]  # with its boundary
+            async with self.session.request(method, url, json=json, data=body, headers=sent, allow_redirects=False) as answer:
                 return Answer(answer.status, answer.reason or "", answer.headers, await answer.read())
 
         return self.loop.run(work())

@@ -47,7 +47,8 @@ class Proxy:
         """One raw request: the path and the headers go out as they are written. Returns status, headers, body."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            own_host = any(name == "Host" for name, _ in headers or [])
+            connection.putrequest(method, path, skip_host=own_host, skip_accept_encoding=True)
             for name, value in headers or []:
                 connection.putheader(name, value)
             if body or method == "POST":

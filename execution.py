@@ -47,7 +47,7 @@ class PromptExecutor:
     cache_policy  classic, lru or none (contract: execution.md section 14.2)
     cache_lru     results that lru keeps
     show_gpu_id   whether `execution_start` tells the lane
-    turns         the process's gate for jobs that must run alone; without it every job shares
+    turns         the process's door for jobs that must run alone; without it every job shares
     """
 
     def __init__(

@@ -9,21 +9,9 @@ from typing import Any
 from comfy import control
 from comfy.nodes.builtin import register_builtin
 from comfy.nodes.registry import NodeRegistry
-from comfy.nodes.sampling import common_ksampler
+from comfy.nodes.sampling import common_ksampler as common_ksampler
 
 sys.path.append(str(Path(__file__).resolve().parent / "comfy"))  # packs import e.g. `ldm` and `utils` from there
-
-__all__ = [
-    "EXTENSION_WEB_DIRS",
-    "LOADED_MODULE_DIRS",
-    "MAX_RESOLUTION",
-    "NODE_CLASS_MAPPINGS",
-    "NODE_DISPLAY_NAME_MAPPINGS",
-    "before_node_execution",
-    "common_ksampler",
-    "interrupt_processing",
-    "registry",
-]
 
 #: largest side of an image, in pixels
 MAX_RESOLUTION = 16384
@@ -38,6 +26,7 @@ LOADED_MODULE_DIRS: dict[str, str] = {}
 
 register_builtin(registry)
 BUILTIN_NAMES = frozenset(NODE_CLASS_MAPPINGS)
+globals().update({name: cls for name, cls in NODE_CLASS_MAPPINGS.items() if name.isidentifier()})  # for `from nodes import *`
 
 
 def __getattr__(name: str) -> Any:

@@ -59,7 +59,8 @@ class PromptServer:
         self.web_root = None if root is None else str(root)
         self.hub = Hub(self)
         self._scheduler: Scheduler | None = None
-        self._prompt_queue: CompatQueue | None = None
+        #: the jobs, as packs read and change them; NotReady from each of its methods before `attach`
+        self.prompt_queue = CompatQueue(lambda: self.scheduler)
         self._early_number = 0
         self._routes_added = False
         self._runner: web.AppRunner | None = None
@@ -70,7 +71,6 @@ class PromptServer:
     def attach(self, scheduler: Scheduler) -> None:
         """Serve this scheduler's lanes and pass on what they say."""
         self._scheduler = scheduler
-        self._prompt_queue = CompatQueue(scheduler)
         if self._early_number:
             scheduler.number = self._early_number
         scheduler.set_sink(self.hub.publish)
@@ -147,13 +147,6 @@ class PromptServer:
     def add_on_prompt_handler(self, handler: OnPrompt) -> None:
         """Have `handler(body)` called on the event loop for each submission; it returns the body to go on with."""
         self.on_prompt_handlers.append(handler)
-
-    @property
-    def prompt_queue(self) -> CompatQueue:
-        """The jobs, as packs read them; NotReady before `attach`."""
-        if self._prompt_queue is None:
-            raise NotReady()
-        return self._prompt_queue
 
     @property
     def client_id(self) -> str | None:

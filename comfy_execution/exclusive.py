@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05
 
 
-class Gate:
+class Door:
     """Many may be inside together, or one alone; who came first goes first, so neither kind can starve the other."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Gate:
 
 
 class Turn:
-    """One job's place at the gate; used by the job's thread."""
+    """One job's place at the door; used by the job's thread."""
 
     def __init__(self, turns: Turns, control: JobControl) -> None:
         self._turns = turns
@@ -76,9 +76,9 @@ class Turn:
 
     def enter(self, alone: bool) -> None:
         """Wait for a place. A job that is told to stop gets none: its executor ends it before any node runs."""
-        gate = self._turns.gate
+        door = self._turns.door
         self.alone = alone
-        self._inside = gate.enter(alone, self._control.stop.is_set)
+        self._inside = door.enter(alone, self._control.stop.is_set)
         if alone and self._inside:
             replaceable.keep_assignments_in(self._turns.bindings)
 
@@ -86,7 +86,7 @@ class Turn:
         """Give the place back."""
         if self._inside:
             self._inside = False
-            self._turns.gate.leave(self.alone)
+            self._turns.door.leave(self.alone)
 
     def include(self, class_types: Iterable[str]) -> None:
         """Nodes of these classes were added by an expansion: from here on the job may have to run alone.
@@ -99,13 +99,13 @@ class Turn:
 
 
 class Turns:
-    """The process's gate, and which packs it is for. One for all lanes."""
+    """The process's door, and which packs it is for. One for all lanes."""
 
     def __init__(self, registry: NodeRegistry, packs: Iterable[str] = ()) -> None:
         """`packs`: names of folders or single files in custom_nodes."""
         self._registry = registry
         self._modules = frozenset(f"custom_nodes.{name}" for name in packs)
-        self.gate = Gate()
+        self.door = Door()
         #: what exclusive packs assigned: a pack that replaces a function once, for good, finds it in its next job
         self.bindings: dict[str, Callable[..., Any]] = {}
 

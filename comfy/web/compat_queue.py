@@ -28,10 +28,15 @@ def _item(row: JobRow) -> Item:
 class CompatQueue:
     """Waiting and running jobs as custom nodes read and change them. Any thread may call."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: Callable[[], Scheduler]) -> None:
+        """`scheduler()` may raise NotReady: packs take hold of the queue while they load, before there are lanes."""
+        self._get_scheduler = scheduler
         #: packs hold it while they look; the scheduler's own locks do the work
         self.mutex = threading.RLock()
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        return self._get_scheduler()
 
     @property
     def currently_running(self) -> dict[str, Item]:

@@ -64,6 +64,7 @@ def test_scripts_translations_and_examples_of_packs(packs: Site) -> None:
     assert "/extensions/everyday/everyday.js" in packs.get("/extensions").json()
     script = packs.get("/extensions/everyday/everyday.js")
     assert (script.status, script.body) == (200, b'console.log("everyday");\n')
+    assert packs.get("/extensions/everyday-more/en/nodeDefs.json").status == 200  # a folder that the pack registered by itself
     assert packs.get("/i18n").json()["en"]["nodeDefs"]["EverydayWhere"] == {"display_name": "Where am I?"}
     assert packs.get("/workflow_templates").json()["everyday"] == ["first"]
     assert json.loads(packs.get("/api/workflow_templates/everyday/first.json").body) == {"nodes": []}

@@ -12,29 +12,29 @@ from comfy import replaceable
 from comfy.control import JobControl
 from comfy.errors import ConfigError
 from comfy.nodes.registry import NodeRegistry
-from comfy_execution.exclusive import Gate, Turns, exclusive_packs
+from comfy_execution.exclusive import Door, Turns, exclusive_packs
 
 WAIT_S = 30.0
 
 
 class Inside(threading.Thread):
-    """Enters a gate, says so, and leaves when told."""
+    """Enters a door, says so, and leaves when told."""
 
-    def __init__(self, gate: Gate, alone: bool, order: list[str], name: str) -> None:
+    def __init__(self, door: Door, alone: bool, order: list[str], name: str) -> None:
         super().__init__(daemon=True)
-        self.gate, self.alone, self.order, self.label = gate, alone, order, name
+        self.door, self.alone, self.order, self.label = door, alone, order, name
         self.entered, self.go, self.stop = threading.Event(), threading.Event(), threading.Event()
         self.admitted: bool | None = None
         self.start()
 
     def run(self) -> None:
-        self.admitted = self.gate.enter(self.alone, self.stop.is_set)
+        self.admitted = self.door.enter(self.alone, self.stop.is_set)
         if self.admitted:
             self.order.append(self.label)
         self.entered.set()
         if self.admitted:
             self.go.wait(WAIT_S)
-            self.gate.leave(self.alone)
+            self.door.leave(self.alone)
 
     def finish(self) -> None:
         self.go.set()
@@ -42,17 +42,17 @@ class Inside(threading.Thread):
         assert not self.is_alive()
 
 
-def stand(gate: Gate, alone: bool, order: list[str], name: str, behind: int) -> Inside:
+def stand(door: Door, alone: bool, order: list[str], name: str, behind: int) -> Inside:
     """One more who cannot enter yet, certainly behind those who came before."""
-    person = Inside(gate, alone, order, name)
-    while len(gate._line) < behind + 1:
+    person = Inside(door, alone, order, name)
+    while len(door._line) < behind + 1:
         threading.Event().wait(0.001)
     return person
 
 
 def test_ordinary_jobs_are_inside_together() -> None:
-    gate, order = Gate(), list[str]()
-    people = [Inside(gate, False, order, name) for name in "abc"]
+    door, order = Door(), list[str]()
+    people = [Inside(door, False, order, name) for name in "abc"]
     for person in people:
         assert person.entered.wait(WAIT_S)
     assert sorted(order) == ["a", "b", "c"]
@@ -61,11 +61,11 @@ def test_ordinary_jobs_are_inside_together() -> None:
 
 
 def test_one_who_must_be_alone_waits_for_all_and_holds_later_ones_back_in_order() -> None:
-    gate, order = Gate(), list[str]()
-    first = Inside(gate, False, order, "shared 1")
+    door, order = Door(), list[str]()
+    first = Inside(door, False, order, "shared 1")
     assert first.entered.wait(WAIT_S)
-    alone = stand(gate, True, order, "alone", 0)
-    second = stand(gate, False, order, "shared 2", 1)
+    alone = stand(door, True, order, "alone", 0)
+    second = stand(door, False, order, "shared 2", 1)
     assert order == ["shared 1"]  # shared 2 could enter, were it not for who stands before it
     first.finish()
     assert alone.entered.wait(WAIT_S)
@@ -77,11 +77,11 @@ def test_one_who_must_be_alone_waits_for_all_and_holds_later_ones_back_in_order(
 
 
 def test_a_stopped_job_leaves_the_line_and_lets_the_next_one_in() -> None:
-    gate, order = Gate(), list[str]()
-    first = Inside(gate, False, order, "first")
+    door, order = Door(), list[str]()
+    first = Inside(door, False, order, "first")
     assert first.entered.wait(WAIT_S)
-    stopped = stand(gate, True, order, "stopped", 0)
-    next_one = stand(gate, False, order, "next", 1)
+    stopped = stand(door, True, order, "stopped", 0)
+    next_one = stand(door, False, order, "next", 1)
     stopped.stop.set()
     stopped.join(WAIT_S)
     assert stopped.admitted is False
@@ -89,7 +89,7 @@ def test_a_stopped_job_leaves_the_line_and_lets_the_next_one_in() -> None:
     assert order == ["first", "next"]
     first.finish()
     next_one.finish()
-    assert gate.enter(True, lambda: False)  # nothing was left behind
+    assert door.enter(True, lambda: False)  # nothing was left behind
 
 
 class A:
@@ -149,8 +149,8 @@ def test_a_job_whose_expansion_brings_such_a_node_is_alone_from_then_on(turns: T
         assert not turn.alone
         turn.include(["A", "B"])
         assert turn.alone
-        assert not turns.gate.enter(False, lambda: True)  # nobody else gets in
-    assert turns.gate.enter(False, lambda: True)
+        assert not turns.door.enter(False, lambda: True)  # nobody else gets in
+    assert turns.door.enter(False, lambda: True)
 
 
 def test_two_jobs_that_become_exclusive_at_once_do_not_wait_for_each_other(turns: Turns) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,6 +40,8 @@ def flags() -> dict[str, Any]:
 
 
 FLAGS_AT_START = flags()
+QUEUE = PromptServer.instance.prompt_queue  # taken while loading, used later
+nodes.EXTENSION_WEB_DIRS["everyday-more"] = os.path.join(os.path.dirname(__file__), "locales")
 routes = PromptServer.instance.routes
 
 
@@ -126,7 +129,7 @@ class EverydayAgain:
         return float("nan")
 
     def run(self, n: int, unique_id: str) -> dict[str, Any]:
-        queue = PromptServer.instance.prompt_queue
+        queue = QUEUE
         assert len(queue.currently_running) == 1
         item = next(iter(queue.currently_running.values()))
         if n > 0:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import comfy.ops
 from comfy.device.context import DeviceContext
 from comfy.errors import WeightFileInvalid
+from comfy.ldm.clip_vision import ClipVisionConfig
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.tiny import TinyConfig, build_tiny
@@ -24,7 +25,7 @@ from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 from comfy.weights.header import open_index
 from comfy.weights.plan import SlabEntry, SlabKey
 
-Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig | ControlConfig
+Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig | ControlConfig | ClipVisionConfig
 #: parameters that a file may lack without a warning
 OPTIONAL = ("logit_scale", "text_projection.weight")
 
@@ -132,7 +133,7 @@ def build_network(config: Config, operations: Any = comfy.ops.disable_weight_ini
         return AutoencodingEngine(sizes, config.z_channels, config.use_quant)
     if isinstance(config, TinyConfig):
         return build_tiny(config)
-    if isinstance(config, ControlConfig):
+    if isinstance(config, ControlConfig | ClipVisionConfig):
         return config.build()
     return ClipTextModel(config)
 

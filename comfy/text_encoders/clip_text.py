@@ -43,7 +43,7 @@ class ClipTextConfig:
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: ClipTextConfig, operations: Any) -> None:
+    def __init__(self, config: Any, operations: Any) -> None:
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
@@ -52,12 +52,12 @@ class _Attention(nn.Module):
         self.v_proj = operations.Linear(width, width)
         self.out_proj = operations.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         return self.out_proj(optimized_attention(self.q_proj(x), self.k_proj(x), self.v_proj(x), self.heads, mask=mask))
 
 
 class _Mlp(nn.Module):
-    def __init__(self, config: ClipTextConfig, operations: Any) -> None:
+    def __init__(self, config: Any, operations: Any) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.hidden_act]
         self.fc1 = operations.Linear(config.hidden_size, config.intermediate_size)
@@ -67,15 +67,21 @@ class _Mlp(nn.Module):
         return self.fc2(self.activation(self.fc1(x)))
 
 
-class _Layer(nn.Module):
-    def __init__(self, config: ClipTextConfig, operations: Any) -> None:
+class Layer(nn.Module):
+    """Attention and two linear layers, each on a LayerNorm, each added to its input. Both sides of CLIP consist of it.
+
+    config  any with hidden_size, intermediate_size, num_attention_heads and hidden_act
+    """
+
+    def __init__(self, config: Any, operations: Any) -> None:
         super().__init__()
         self.layer_norm1 = operations.LayerNorm(config.hidden_size)
         self.self_attn = _Attention(config, operations)
         self.layer_norm2 = operations.LayerNorm(config.hidden_size)
         self.mlp = _Mlp(config, operations)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (b, l, c), mask (l, l) added to the scores -> like x"""
         x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
@@ -90,7 +96,7 @@ class _Embeddings(nn.Module):
 class _Encoder(nn.Module):
     def __init__(self, config: ClipTextConfig, operations: Any) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(_Layer(config, operations) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, operations) for _ in range(config.num_hidden_layers))
 
 
 class _TextModel(nn.Module):

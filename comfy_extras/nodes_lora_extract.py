@@ -43,7 +43,7 @@ class LoraSave(io.ComfyNode):
 
         if model_diff is None and text_encoder_diff is None:
             raise InputUnusable("There is no difference to extract from: connect a model or a text encoder.", input="model_diff")
-        differences = {}
+        differences: dict[str, Any] = {}
         if model_diff is not None:
             differences |= model_diff.model_state_dict("diffusion_model.")
         if text_encoder_diff is not None:

@@ -69,8 +69,16 @@ def _rows(loaded: Any, key: str) -> Tensor | None:
         return loaded
     if not isinstance(loaded, Mapping):
         return None
+    bundled = [part for name, part in loaded.items() if _is_bundled(str(name), key) and isinstance(part, Tensor) and part.ndim]
+    if bundled:
+        return torch.cat([part.reshape(-1, part.shape[-1]) for part in bundled if part.shape[-1] == bundled[0].shape[-1]])
     if isinstance(loaded.get("string_to_param"), Mapping):
         loaded = loaded["string_to_param"]
     if isinstance(loaded.get(key), Tensor):
         return loaded[key]
     return next((value for value in loaded.values() if isinstance(value, Tensor)), None)
+
+
+def _is_bundled(name: str, key: str) -> bool:
+    """Whether a tensor of a LoRA file is an embedding for the text encoder `key`: `bundle_emb.<name>.<key>` or `….string_to_param.*`."""
+    return name.startswith("bundle_emb.") and name.endswith((f".{key}", ".string_to_param.*"))

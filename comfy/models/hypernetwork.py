@@ -105,7 +105,7 @@ def read_hypernetwork(path: str, strength: float) -> Hypernetwork:
 def _net(state: Any, activation: str, activate_output: bool, width: int, file_name: str) -> Net:
     tensors: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items() if isinstance(state, Mapping) else ():
-        match = _LAYER.match(_OLD_NAMES.get(name, name))
+        match = _LAYER.match(_OLD_NAMES.get(str(name), str(name)))
         if match and isinstance(tensor, Tensor) and tensor.is_floating_point():
             tensors.setdefault(int(match[1]), {})[match[2]] = tensor.detach().float()
     layers = tuple((parts["weight"], parts.get("bias")) for _, parts in sorted(tensors.items()) if "weight" in parts)

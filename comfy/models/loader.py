@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from comfy import folders
-from comfy.errors import ModelUnknown
+from comfy.errors import ModelUnknown, WeightFileMissing
 from comfy.models import precision
 from comfy.models.base import DenoiserSource
 from comfy.models.clip import CLIP, TextSource
@@ -74,6 +74,33 @@ def load_diffusion_model(path: str | os.PathLike[str], *, storage: str = "defaul
     names = shapes_of(index)
     alone = "input_blocks.0.0.weight" in names or is_diffusers_unet(names)
     return ModelPatcher(_model_of(index, names, "" if alone else unet_prefix(names), storage_named(storage)))
+
+
+def load_diffusers(folder: str | os.PathLike[str], *, embedding_folders: Sequence[str] | None = None) -> Checkpoint:
+    """The handles of a folder in diffusers' layout: `unet`, `vae`, `text_encoder` and `text_encoder_2`, a file in each.
+
+    Raises as `load_checkpoint`; WeightFileMissing names the part that is not there.
+    """
+    model = load_diffusion_model(_weights_in(folder, "unet"))
+    assert isinstance(model.source, DenoiserSource)
+    streams = model.source.family.streams
+    parts = [part for part in ("text_encoder", "text_encoder_2") if os.path.isdir(os.path.join(folder, part))]
+    texts = [_weights_in(folder, part) for part in parts[-len(streams) :]]
+    clip = load_clip(texts, family=model.source.family.name, embedding_folders=embedding_folders)
+    vae_path = _weights_in(folder, "vae")
+    index = open_index(vae_path)
+    return Checkpoint(model, clip, _vae(index, shapes_of(index), "", model.source.family))
+
+
+def _weights_in(folder: str | os.PathLike[str], part: str) -> str:
+    """The weight file of one part: safetensors before pickles, whole precision before fp16."""
+    stems = ("diffusion_pytorch_model", "model", "pytorch_model")
+    names = [f"{stem}{variant}{suffix}" for suffix in (".safetensors", ".bin") for variant in ("", ".fp16") for stem in stems]
+    found = (os.path.join(folder, part, name) for name in names)
+    path = next((path for path in found if os.path.isfile(path)), None)
+    if path is None:
+        raise WeightFileMissing(file=os.path.join(os.path.basename(os.path.normpath(folder)), part))
+    return path
 
 
 def load_vae(path: str | os.PathLike[str]) -> VAE:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from comfy import folders
-from comfy.errors import InputUnusable
+from comfy.errors import FileMissing, InputUnusable
 
 
 class CheckpointLoaderSimple:
@@ -131,12 +132,43 @@ class VAELoader:
         return (load_vae(_path("vae", vae_name)),)
 
 
+class DiffusersLoader:
+    """A folder in diffusers' layout -> three handles."""
+
+    CATEGORY, FUNCTION = "advanced/loaders/deprecated", "load_checkpoint"
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model_path": (sorted(_diffusers_folders()),)}}
+
+    def load_checkpoint(self, model_path: str) -> tuple[Any, Any, Any]:
+        from comfy.models.loader import load_diffusers
+
+        folder = _diffusers_folders().get(model_path)
+        if folder is None:
+            raise FileMissing(filename=model_path)
+        model, clip, vae = load_diffusers(folder)
+        return model, clip, vae
+
+
+def _diffusers_folders() -> dict[str, str]:
+    """Name -> path of every folder with a model_index.json, below the folders for such models."""
+    found: dict[str, str] = {}
+    for root in folders.current().models.folders("diffusers"):
+        for path, _, names in os.walk(root, followlinks=True):
+            if "model_index.json" in names:
+                found.setdefault(os.path.relpath(path, root), path)
+    return found
+
+
 NODE_CLASS_MAPPINGS = {
     "CheckpointLoaderSimple": CheckpointLoaderSimple,
     "UNETLoader": UNETLoader,
     "CLIPLoader": CLIPLoader,
     "DualCLIPLoader": DualCLIPLoader,
     "VAELoader": VAELoader,
+    "DiffusersLoader": DiffusersLoader,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "CheckpointLoaderSimple": "Load Checkpoint",

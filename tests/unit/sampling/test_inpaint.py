@@ -10,7 +10,7 @@ from torch import Tensor
 
 from comfy.models.inpaint import inpaint_concat
 from comfy.nodes.sampling import KSampler
-from comfy.nodes.vae import VAEEncodeForInpaint
+from comfy.nodes.vae import InpaintModelConditioning, VAEEncodeForInpaint
 from comfy.sampling.prepare import fix_empty_latent_channels, prepare_mask
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from tests.goldens import assert_close, facts, tensors
@@ -103,6 +103,16 @@ def test_greyed_picture_and_grown_mask_are_the_recorded_ones(made):
     (latent,) = VAEEncodeForInpaint().encode(BlockVae(), image, mask, int(grow.removeprefix("grow")))
     assert_close(latent["samples"], STORED[f"{made}/samples"], 1e-6, what="samples")
     assert_close(latent["noise_mask"], STORED[f"{made}/noise_mask"].float(), 1e-6, what="noise mask")
+
+
+def test_an_inpainting_model_is_given_what_was_recorded():
+    conds = [[[STORED[name], {}]] for name in ("pos", "neg")]
+    *sides, latent = InpaintModelConditioning().encode(*conds, STORED["image"], BlockVae(), STORED["mask_soft"], True)
+    made = {**sides[0][0][1], **latent}
+    for name in ("concat_latent_image", "concat_mask", "samples", "noise_mask"):
+        recorded = STORED[f"InpaintModelConditioning/{name}"]
+        assert_close(made[name].reshape(recorded.shape), recorded, 1e-6, what=name)
+    assert sides[1][0][1].keys() == sides[0][0][1].keys()
 
 
 SHAPES = facts("c_noise")["mask_target_shape"]

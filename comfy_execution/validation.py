@@ -19,6 +19,7 @@ from comfy_execution.validation_structure import Structure
 __all__ = ["DEEPEST_VALUE", "ValidPrompt", "validate_node_input", "validate_prompt"]
 
 DEEPEST_VALUE = 200  # levels of lists and objects inside one node
+LARGE = 1000  # nodes from which a prompt is copied and walked in a thread, so that other clients need not wait
 NODES_PER_TURN = 256  # nodes checked before the HTTP loop gets its turn
 
 
@@ -43,11 +44,16 @@ async def validate_prompt(prompt_id: str, prompt: Any, registry: NodeRegistry, t
     Raises PromptInvalid when nothing of it can run.
     """
     classes = NodeClasses(registry)
-    own = _checked_copy(prompt, registry)
-    outputs = _select_outputs(own, classes, targets)
-    if not outputs:
-        raise PromptInvalid(report("prompt_no_outputs", "Prompt has no outputs", ""))
-    validation = _Validation(prompt_id, own, classes)
+
+    def prepare() -> tuple[dict[str, Any], list[str], _Validation]:
+        own = _checked_copy(prompt, registry)
+        outputs = _select_outputs(own, classes, targets)
+        if not outputs:
+            raise PromptInvalid(report("prompt_no_outputs", "Prompt has no outputs", ""))
+        return own, outputs, _Validation(prompt_id, own, classes)
+
+    large = isinstance(prompt, Mapping) and len(prompt) > LARGE
+    own, outputs, validation = await asyncio.to_thread(prepare) if large else prepare()
     for output in outputs:
         await validation.check_output(output)
     if not validation.good:

@@ -242,7 +242,7 @@ def test_a_large_body_is_parsed_off_the_loop(monkeypatch: pytest.MonkeyPatch) ->
     async def test(site: Site) -> None:
         monkeypatch.setattr(body_module.asyncio, "to_thread", spy)
         await site.json("POST", "/prompt", data=io.BytesIO(json.dumps({"prompt": graph("x" * MIB)}).encode()))
-        assert threads == [body_module.parse_json]
+        assert threads == [body_module.parse_large]
 
     with_site(test)
 

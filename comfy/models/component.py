@@ -16,6 +16,7 @@ from comfy.errors import WeightFileInvalid
 from comfy.ldm.clip_vision import ClipVisionConfig
 from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.t2i_adapter import AdapterConfig
 from comfy.ldm.tiny import TinyConfig, build_tiny
 from comfy.models.control_config import ControlConfig
 from comfy.models.family import UNetConfig, VaeConfig
@@ -25,7 +26,7 @@ from comfy.weights.files import FileIdentity, FileIndex, TensorInfo
 from comfy.weights.header import open_index
 from comfy.weights.plan import SlabEntry, SlabKey
 
-Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig | ControlConfig | ClipVisionConfig
+Config = UNetConfig | VaeConfig | ClipTextConfig | TinyConfig | ControlConfig | ClipVisionConfig | AdapterConfig
 #: parameters that a file may lack without a warning
 OPTIONAL = ("logit_scale", "text_projection.weight")
 
@@ -133,7 +134,7 @@ def build_network(config: Config, operations: Any = comfy.ops.disable_weight_ini
         return AutoencodingEngine(sizes, config.z_channels, config.use_quant)
     if isinstance(config, TinyConfig):
         return build_tiny(config)
-    if isinstance(config, ControlConfig | ClipVisionConfig):
+    if isinstance(config, ControlConfig | ClipVisionConfig | AdapterConfig):
         return config.build()
     return ClipTextModel(config)
 

@@ -243,13 +243,17 @@ class ControlNet(ControlBase):
         return broadcast_image_to(self.cond_hint, len(x_noisy), batched_number)
 
 
-def load_controlnet(ckpt_path: str | os.PathLike[str], model: Any = None, model_options: Any = None) -> ControlNet:
-    """The ControlNet of a file. model: the MODEL to whose weights a file of differences is added.
+def load_controlnet(ckpt_path: str | os.PathLike[str], model: Any = None, model_options: Any = None) -> ControlBase:
+    """The ControlNet or the T2I adapter of a file. model: the MODEL to whose weights a file of differences is added.
 
     Raises WeightFileMissing, WeightFileInvalid, or ModelUnknown with what was seen.
     """
+    from comfy.models import t2i_adapter  # its class is a ControlBase
+
     index = open_index(ckpt_path)
     names = shapes_of(index)
+    if t2i_adapter.is_adapter(names):
+        return t2i_adapter.load_t2i_adapter(index, names)
     prefix = control_prefix(names)
     component = ControlComponent(index.identity, "controlnet", prefix, control_config(names.under(prefix)), HALF_FIRST)
     component.entries(HALF_FIRST[0], index)

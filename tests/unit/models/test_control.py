@@ -248,7 +248,7 @@ def test_differences_are_added_to_the_models_weights(
 def test_other_files_are_refused(spoil: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     given = dict(weights)
     if spoil == "other":
-        given = {"body.0.in_conv.weight": torch.zeros(2, 2, 1, 1)}
+        given = {"controlnet_blocks.0.weight": torch.zeros(2, 2)}
     elif spoil == "lora":
         given["lora_controlnet"] = torch.zeros(1)
     elif spoil == "missing":

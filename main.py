@@ -2,7 +2,8 @@
 
     python main.py --help
 
-Exit status: 0 after an orderly stop, 2 when a setting is wrong, 1 when a lane's thread outlasted the stop.
+Exit status: 0 after an orderly stop, 2 when a setting is wrong, 1 when a lane's thread outlasted the stop, 75 when a GPU
+failed for good: start it again.
 """
 
 from __future__ import annotations
@@ -97,10 +98,14 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     import nodes
     from comfy import model_management
     from comfy.compat import threads
+    from comfy.device import summary
     from comfy.device.context import make_contexts
+    from comfy.device.gpu_stats import GpuStats
+    from comfy.models import precision
     from comfy.sampling import preview
     from comfy.weights.cache import WeightCache
     from comfy.weights.capacity import default_capacity_bytes
+    from comfy_execution.ending import exit_when_failed
     from comfy_execution.exclusive import Turns, exclusive_packs, say_unknown
     from comfy_execution.lane import Lane
     from comfy_execution.queue import MemoryJobStore, PromptQueue
@@ -138,10 +143,14 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
                 turns=turns,
             )
 
-        scheduler.add_lane(Lane(ctx.index, ctx, PromptQueue(ctx.index, store, config.max_queue), make_executor, scheduler.handle))
+        queue = PromptQueue(ctx.index, store, config.max_queue)
+        scheduler.add_lane(Lane(ctx.index, ctx, queue, make_executor, scheduler.handle, stall_s=config.stall_s))
     if config.multi_gpu:
         log.info("📋 Created %d task queues, up to %d waiting jobs each", len(contexts), config.max_queue)
-    server.attach(scheduler)
+    for line in summary.table(summary.lane_rows(contexts, GpuStats())):
+        log.info("   %s", line)
+    server.attach(scheduler, contexts)
+    exit_when_failed(scheduler)
     model_management.on_stop_all(scheduler.interrupt)
     return House(config, places, packs, server, scheduler, contexts)
 

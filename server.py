@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from comfy.web.websocket import Hub
 from comfy_execution.events import Audience, BinaryMessage, Message
 
 if TYPE_CHECKING:
+    from comfy.device.context import DeviceContext
     from comfy_execution.scheduler import Scheduler
 
 __all__ = ["BinaryEventTypes", "PromptServer"]
@@ -59,6 +60,8 @@ class PromptServer:
         self.web_root = None if root is None else str(root)
         self.hub = Hub(self)
         self._scheduler: Scheduler | None = None
+        #: the lanes' devices, whose statistics /metrics shows
+        self.contexts: Sequence[DeviceContext] = ()
         #: the jobs, as packs read and change them; NotReady from each of its methods before `attach`
         self.prompt_queue = CompatQueue(lambda: self.scheduler)
         self._early_number = 0
@@ -68,9 +71,10 @@ class PromptServer:
 
     # life
 
-    def attach(self, scheduler: Scheduler) -> None:
-        """Serve this scheduler's lanes and pass on what they say."""
+    def attach(self, scheduler: Scheduler, contexts: Sequence[DeviceContext] = ()) -> None:
+        """Serve this scheduler's lanes, which have these devices, and pass on what they say."""
         self._scheduler = scheduler
+        self.contexts = contexts
         if self._early_number:
             scheduler.number = self._early_number
         scheduler.set_sink(self.hub.publish)

@@ -66,6 +66,7 @@ class Config:
     auto_gpus: tuple[int, ...] | None = None
     max_queue: int = 10_000
     drain_s: float = 60.0
+    stall_s: float = 600.0
     ram_cache_bytes: int | None = None
     cpu: bool = False
     cuda_graphs: bool = True
@@ -83,6 +84,7 @@ class Config:
     dont_print_server: bool = False
     auto_launch: bool = False
     log_level: str = "INFO"
+    log_format: str = "text"
     log_stdout: bool = False
     argv: tuple[str, ...] = ()
     #: every flag as custom nodes know it: `comfy.cli_args.args`
@@ -109,6 +111,10 @@ def build_parser() -> argparse.ArgumentParser:
     lanes.add_argument("--auto-gpus", metavar="I,J", help="lanes that the router may choose (COMFY_AUTO_GPUS; default all)")
     lanes.add_argument("--max-queue", metavar="N", help="jobs that may wait on one lane (COMFY_MAX_QUEUE; default 10000)")
     lanes.add_argument("--drain-s", metavar="S", help="seconds that running jobs get to finish on SIGTERM (COMFY_DRAIN_S; default 60)")
+    lanes.add_argument(
+        "--stall-s", metavar="S", help="seconds without progress after which a lane counts as stalled (COMFY_STALL_S; default 600)"
+    )
+    lanes.add_argument("--log-format", metavar="text|json", help="how log lines are written (COMFY_LOG_FORMAT; default text)")
     lanes.add_argument(
         "--ram-cache-gib", metavar="N", help="host RAM for weights (COMFY_RAM_CACHE_GIB; default 70%% of RAM; 0 keeps nothing)"
     )
@@ -219,6 +225,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
     ram_gib = _number(*setting("ram_cache_gib", "COMFY_RAM_CACHE_GIB"))
     default_target, where = setting("default_target_gpu", "COMFY_DEFAULT_TARGET_GPU")
     drain = _number(*setting("drain_s", "COMFY_DRAIN_S"))
+    stall = _number(*setting("stall_s", "COMFY_STALL_S"))
     max_queue = _whole(*setting("max_queue", "COMFY_MAX_QUEUE"), least=1)
     hosts, _ = setting("allowed_hosts", "COMFY_ALLOWED_HOSTS")
     exclusive, _ = setting("exclusive_packs", "COMFY_EXCLUSIVE_PACKS")
@@ -248,6 +255,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
         auto_gpus=None if auto is None else tuple(_whole(part.strip(), auto_where, least=0) or 0 for part in auto.split(",")),
         max_queue=10_000 if max_queue is None else max_queue,
         drain_s=60.0 if drain is None else drain,
+        stall_s=600.0 if stall is None else stall,
         ram_cache_bytes=None if ram_gib is None else int(ram_gib * 1024**3),
         cpu=args.cpu,
         cuda_graphs=not _switch(*setting("disable_cuda_graphs", "COMFY_DISABLE_CUDA_GRAPHS")),
@@ -264,6 +272,7 @@ def load(argv: Sequence[str] = (), env: Mapping[str, str] | None = None, argv0: 
         dont_print_server=args.dont_print_server,
         auto_launch=(args.auto_launch or args.windows_standalone_build) and not args.disable_auto_launch,
         log_level=args.verbose,
+        log_format=_one_of(("text", "json"), *setting("log_format", "COMFY_LOG_FORMAT")),
         log_stdout=args.log_stdout,
         argv=(argv0, *argv),
         args=args,
@@ -276,6 +285,13 @@ def _switch(text: str | None, where: str) -> bool:
     if text.strip().lower() in ("1", "true", "on"):
         return True
     raise ConfigError(f"{where} must be 1, true or on, or 0, false or off.", value=text)
+
+
+def _one_of(choices: tuple[str, ...], text: str | None, where: str) -> str:
+    """The first choice when nothing is given."""
+    if text is None or text in choices:
+        return text or choices[0]
+    raise ConfigError(f"{where} must be {' or '.join(choices)}.", value=text)
 
 
 def _whole(text: str | None, where: str, least: int) -> int | None:

@@ -1,17 +1,19 @@
 """Where log lines go: the console and `logs/comfyui_<YYYYmmdd_HHMMSS>.log`.
 
 Operators grep these lines (docs/architecture.md lists them). A line is its message, after its level from WARNING on, and in
-the file after the local time. Nothing here is called on import.
+the file after the local time; or, with `--log-format json`, an object. Nothing here is called on import.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from comfy.config import Config
 from comfy.errors import ConfigError
@@ -32,6 +34,25 @@ class FileFormatter(LineFormatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')} {super().formatMessage(record)}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, thread, message, and where there is one the action and the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": record.getMessage(),
+        }
+        action = getattr(record, "action", None)
+        if action is not None:
+            told["action"] = str(action)
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False)
 
 
 class ConsoleHandler(logging.StreamHandler[TextIO]):
@@ -73,7 +94,7 @@ def setup(config: Config, log_dir: Path) -> Path:
     root = logging.getLogger()
     for handler in handlers:
         in_file = isinstance(handler, logging.FileHandler)
-        handler.setFormatter(FileFormatter() if in_file else LineFormatter())
+        handler.setFormatter(JsonFormatter() if config.log_format == "json" else FileFormatter() if in_file else LineFormatter())
         root.addHandler(handler)
         _ours.append(handler)
     root.setLevel(config.log_level)

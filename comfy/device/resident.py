@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ class ResidentStatistics:
     hits: int
     loads: int
     evictions: int
+    load_bytes: int
+    load_s: float
     rows: tuple[ResidentRow, ...]
 
 
@@ -76,7 +79,8 @@ class ResidentModels:
         self._copies = device.type != "cpu" if copies is None else copies
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._frames: list[set[_Key]] = []
-        self._hits = self._loads = self._evictions = 0
+        self._hits = self._loads = self._evictions = self._load_bytes = 0
+        self._load_s = 0.0
         self._rows: tuple[ResidentRow, ...] = ()  # replaced as a whole, so that other threads may read it
 
     @property
@@ -132,6 +136,7 @@ class ResidentModels:
         optional: Collection[str],
     ) -> _Entry:
         lease = self._acquire(key, entries, name)
+        began = time.monotonic()  # what the disk took is the cache's to tell
         try:
             slab = lease.slab
             self._make_room(slab.nbytes, name)
@@ -144,6 +149,8 @@ class ResidentModels:
         if self._copies:
             lease.close()
         row = ResidentRow(name, key.component, key.dtype, variant != (), slab.nbytes + own_bytes, missing)
+        self._load_bytes += row.nbytes
+        self._load_s += time.monotonic() - began
         return _Entry(module, row, None if self._copies else lease)
 
     def _acquire(self, key: SlabKey, entries: Entries, name: str) -> Lease:
@@ -225,7 +232,7 @@ class ResidentModels:
     def statistics(self) -> ResidentStatistics:
         rows = self._rows
         used = sum(row.nbytes for row in rows)
-        return ResidentStatistics(self.budget_bytes, used, self._hits, self._loads, self._evictions, rows)
+        return ResidentStatistics(self.budget_bytes, used, self._hits, self._loads, self._evictions, self._load_bytes, self._load_s, rows)
 
     def check(self) -> None:
         """Assert the invariants."""

@@ -1,4 +1,4 @@
-"""What the server says about itself: nodes, machine, features, health (contract: http-api.md section 5)."""
+"""What the server says about itself: nodes, machine, features (contract: http-api.md section 5)."""
 
 from __future__ import annotations
 
@@ -78,14 +78,8 @@ def describe_one(registry: NodeRegistry, name: str) -> dict[str, Any]:
     return {name: registry.describe(name)} if name in registry.classes else {}
 
 
-def is_ready(server: PromptServer) -> bool:
-    """Whether a lane takes prompts."""
-    scheduler = server.scheduler_or_none
-    return scheduler is not None and scheduler.accepting and any(view.lane.state in ("idle", "running") for view in scheduler.lanes())
-
-
 def routes(server: PromptServer) -> web.RouteTableDef:
-    """`/object_info`, `/system_stats`, `/features`, `/health`, `/ready`."""
+    """`/object_info`, `/system_stats`, `/features`."""
     table = web.RouteTableDef()
 
     @table.get("/object_info")
@@ -107,15 +101,5 @@ def routes(server: PromptServer) -> web.RouteTableDef:
     @table.get("/features")
     async def get_features(request: web.Request) -> web.Response:
         return json_response(features(server.config))
-
-    @table.get("/health")
-    async def health(request: web.Request) -> web.Response:
-        return json_response({"status": "ok"})
-
-    @table.get("/ready")
-    async def ready(request: web.Request) -> web.Response:
-        if is_ready(server):
-            return json_response({"status": "ready"})
-        return json_response({"status": "not ready"}, status=503)
 
     return table

@@ -1,4 +1,4 @@
-"""Queues, lanes, interrupting and freeing: for one lane with X-TARGET-GPU, else for all (contract: http-api.md section 4)."""
+"""Queues, interrupting and freeing: for one lane with X-TARGET-GPU, else for all (contract: http-api.md section 4)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from comfy import jsonio
 from comfy.errors import InvalidJson
 from comfy.web.body import as_object, ids_of, parse_json, read_body, read_object
 from comfy.web.errors import json_bytes, json_response
+from comfy.web.lanes import lane_facts
 from comfy.web.target import target_of
 from comfy_execution.queue import JobRow
 from comfy_execution.views import LaneView
@@ -28,33 +29,6 @@ def queue_json(running: Iterable[JobRow], pending: Iterable[JobRow], more: dict[
     """`{"queue_running": […], "queue_pending": […], …more}`."""
     tail = jsonio.dump_bytes(more)[1:] if more else b"}"
     return b'{"queue_running": ' + join_rows(running) + b', "queue_pending": ' + join_rows(pending) + (b", " if more else b"") + tail
-
-
-def lane_facts(view: LaneView) -> dict[str, Any]:
-    """A lane without its jobs, as `/lanes` and `/queue/all` show it. Times in seconds, `since` as Unix time."""
-    lane, totals = view.lane, view.lane.totals
-    return {
-        "gpu_id": lane.index,
-        "device": lane.device,
-        "state": lane.state,
-        "auto": view.auto,
-        "running_count": view.running_count,
-        "pending_count": view.pending_count,
-        "running_prompt_id": lane.running_id,
-        "running_node_id": lane.node_id,
-        "running_since": lane.since,
-        "resident_models": sorted(lane.holds),
-        "estimated_wait_s": _estimated_wait_s(view),
-        "totals": jsonio.finite(vars(totals)),
-    }
-
-
-def _estimated_wait_s(view: LaneView) -> float | None:
-    """Seconds until a job queued now would start, if jobs go on as they did on average; None before the first has ended."""
-    totals = view.lane.totals
-    if not totals.tasks:
-        return None
-    return round((view.running_count + view.pending_count) * totals.run_s / totals.tasks, 3)
 
 
 def all_queues(views: list[LaneView], details: bool) -> bytes:
@@ -77,7 +51,7 @@ async def _tolerant_body(request: web.Request) -> dict[str, Any]:
 
 
 def routes(server: PromptServer) -> web.RouteTableDef:
-    """`/queue`, `/queue/all`, `/debug/queues`, `/lanes`, `/interrupt`, `/free`."""
+    """`/queue`, `/queue/all`, `/debug/queues`, `/interrupt`, `/free`."""
     table = web.RouteTableDef()
 
     @table.get("/queue")
@@ -108,10 +82,6 @@ def routes(server: PromptServer) -> web.RouteTableDef:
         views = server.scheduler.lanes()
         queues = [{"gpu_id": view.lane.index, "queued": view.pending_count, "running": view.running_count} for view in views]
         return json_response({"mode": "multi-gpu", "num_gpus": len(views), "queues": queues})
-
-    @table.get("/lanes")
-    async def get_lanes(request: web.Request) -> web.Response:
-        return json_response({"lanes": [lane_facts(view) for view in server.scheduler.lanes()]})
 
     @table.post("/interrupt")
     async def interrupt(request: web.Request) -> web.Response:

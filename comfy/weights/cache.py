@@ -45,6 +45,8 @@ class CacheStatistics:
     hits: int
     reads: int
     evictions: int
+    read_bytes: int
+    read_s: float
     rows: tuple[SlabRow, ...]
 
 
@@ -112,7 +114,8 @@ class WeightCache:
         self._lock = threading.Lock()
         self._table: OrderedDict[SlabKey, _Record] = OrderedDict()  # least recently used first
         self._pinned: set[SlabKey] = set()
-        self._used_bytes = self._hits = self._reads = self._evictions = 0
+        self._used_bytes = self._hits = self._reads = self._evictions = self._read_bytes = 0
+        self._read_s = 0.0
 
     @contextmanager
     def lease(self, key: SlabKey, entries: Entries) -> Iterator[Slab]:
@@ -180,7 +183,11 @@ class WeightCache:
                 locked()  # it ran beside the read; nobody waits for it on a later request
         if self._on_filled is not None:
             self._on_filled(slab)
-        log.info("read %s of %s (%s) in %.2fs", record.key.component, record.key.file.name, gib(slab.nbytes), time.monotonic() - began)
+        took = time.monotonic() - began
+        with self._lock:
+            self._read_bytes += slab.nbytes
+            self._read_s += took
+        log.info("read %s of %s (%s) in %.2fs", record.key.component, record.key.file.name, gib(slab.nbytes), took)
         return slab
 
     def _leave(self, record: _Record) -> None:
@@ -258,7 +265,9 @@ class WeightCache:
     def statistics(self) -> CacheStatistics:
         with self._lock:
             rows = tuple(self._row(record) for record in self._table.values())
-            return CacheStatistics(self.capacity_bytes, self._used_bytes, self._hits, self._reads, self._evictions, rows)
+            return CacheStatistics(
+                self.capacity_bytes, self._used_bytes, self._hits, self._reads, self._evictions, self._read_bytes, self._read_s, rows
+            )
 
     def _row(self, record: _Record) -> SlabRow:
         key = record.key

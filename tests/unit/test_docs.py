@@ -43,7 +43,7 @@ def test_every_lane_setting_is_a_flag_and_a_variable() -> None:
     for action in group._group_actions:
         variable = re.search(r"\bCOMFY_[A-Z_]+\b", action.help or "")
         assert variable is not None, action.option_strings
-        row = next(line for line in CONFIGURATION.splitlines() if line.startswith(f"| `{action.option_strings[0]} "))
+        row = next(line for line in CONFIGURATION.splitlines() if re.match(rf"\| `{action.option_strings[0]}[ `]", line))
         assert f"`{variable[0]}`" in row
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,18 @@ def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         logs.setup(Config(), tmp_path / "file" / "logs")
     assert caught.value.facts["folder"] == str(tmp_path / "file" / "logs")
+
+
+def test_with_the_json_format_each_line_is_an_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = logs.setup(Config(log_format="json"), tmp_path)
+    log.info("✅ [GPU %d] done", 1, extra={"action": "job_finished"})
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        log.exception("the node\nfailed")
+    first, second = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    assert datetime.fromisoformat(first.pop("time")).utcoffset() == timedelta(0)
+    assert first == {"level": "INFO", "logger": "a.module", "thread": "MainThread", "message": "✅ [GPU 1] done", "action": "job_finished"}
+    assert (second["level"], second["message"]) == ("ERROR", "the node\nfailed")
+    assert second["exception"].endswith("ValueError: two\nlines")
+    assert capsys.readouterr().err == path.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comfy.web.info import installed_version, is_ready
+from comfy.web.info import installed_version
 from server import PromptServer
 from tests.unit.web.helpers import Note, Site, graph, with_site
 
@@ -126,21 +126,6 @@ def test_features_tell_the_upload_limit() -> None:
         assert await site.json("GET", "/features") == {"supports_preview_metadata": True, "max_upload_size": 5}
 
     with_site(test, max_upload_bytes=5)
-
-
-def test_health_and_readiness() -> None:
-    async def test(site: Site) -> None:
-        assert await site.json("GET", "/health") == {"status": "ok"}
-        assert await site.json("GET", "/ready") == {"status": "ready"}
-        site.house.scheduler.accepting = False
-        assert await site.json("GET", "/ready", 503) == {"status": "not ready"}
-        assert await site.json("GET", "/health") == {"status": "ok"}
-        site.server._scheduler = None
-        assert not is_ready(site.server)
-        assert (await site.error("GET", "/queue", 503))["type"] == "not_ready"
-        site.server._scheduler = site.house.scheduler
-
-    with_site(test)
 
 
 def test_versions_of_packages_that_are_and_are_not_there() -> None:

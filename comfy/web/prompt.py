@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -15,7 +17,7 @@ from comfy.units import MIB
 from comfy.web.body import ids_of, kind_of, read_json
 from comfy.web.errors import json_response
 from comfy.web.target import target_of
-from comfy_execution.validation import validate_prompt
+from comfy_execution.validation import LARGE, validate_prompt
 
 if TYPE_CHECKING:
     from server import PromptServer
@@ -118,7 +120,11 @@ async def submit(server: PromptServer, body: Any, target: int | None) -> dict[st
     except PromptInvalid as error:
         log.warning("invalid prompt: %s", error)
         raise
-    job, lane = scheduler.submit(prompt_id=request.prompt_id, number=number, valid=valid, extra_data=request.extra_data, target=target)
+    accept = partial(
+        scheduler.submit, prompt_id=request.prompt_id, number=number, valid=valid, extra_data=request.extra_data, target=target
+    )
+    # its JSON is made when it is accepted, which for a large prompt takes long enough to keep other clients waiting
+    job, lane = await asyncio.to_thread(accept) if len(valid.prompt) > LARGE else accept()
     answer = {"prompt_id": job.prompt_id, "number": number, "node_errors": valid.node_errors}
     if scheduler.multi_gpu:
         answer["gpu_id"] = lane

@@ -7,33 +7,17 @@ import importlib.util
 import io
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.browser.conftest import CHROMIUM, FLAGS, Window
-from tests.conformance.site import Site, node, serving
-from tests.operations.proxy import Proxy, nginx
+from tests.conformance.site import Site, node
+from tests.operations.conftest import LANES
+from tests.operations.proxy import Proxy
 
-LANES = 4
 PLACEHOLDER = "placeholder_noise_sd1.safetensors"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The server itself, whose one user has been here before."""
-    with serving(tmp_path_factory.mktemp("server"), LANES) as running:
-        running.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.27.10"})
-        yield running
-
-
-@pytest.fixture(scope="module")
-def proxy(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """nginx as it is generated, but for the ports."""
-    with nginx(tmp_path_factory.mktemp("proxy"), int(site.url.rpartition(":")[2]), gpus=LANES) as running:
-        yield running
 
 
 def through(site: Site, url: str) -> Site:

@@ -124,6 +124,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     command += ["--cpu", "--base-directory", str(tmp_path / "base")]
     env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     env |= dict(word.split("=", 1) for line in unit["Environment"] for word in filled(line).split())
+    del env["PYTHONPYCACHEPREFIX"]  # an empty one would have every module of torch compiled again
     env |= {"COMFY_NUM_GPUS": "2", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     env |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "LOGS_DIRECTORY": str(places["%L"] / "comfyui-multi-gpu")}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor, (tmp_path / "console").open("wb") as console:

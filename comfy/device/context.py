@@ -66,6 +66,8 @@ class DeviceContext:
         """Drop every model that no one uses from the device, and all captured graphs."""
         self.runner.clear()
         self.resident.free()
+        for handle in list(self.handles):
+            handle.leave_device()
 
     def holds(self) -> frozenset[str]:
         """Names of the model files on the device. Any thread may ask."""

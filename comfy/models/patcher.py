@@ -20,6 +20,7 @@ from comfy.models import patches as weight_patches
 from comfy.models.changes import NOTHING, Changes, Source
 from comfy.models.component import network_shapes
 from comfy.models.patcher_moments import PatcherMoments
+from comfy.models.plain import PlainModule
 from comfy.sampling.extension import CallbacksMP, PatcherInjection, copy_nested_dicts
 
 CPU = torch.device("cpu")
@@ -39,6 +40,7 @@ class ModelPatcher(PatcherMoments):
         """`model`: a Source, the `.model` of another handle, or a plain nn.Module. The devices are accepted: a lane decides."""
         self.source: Source | None = model if hasattr(model, "components") else getattr(model, "source", None)
         self._module = None if self.source is not None else model
+        self._plain = PlainModule(self._module)
         self._given_devices = (load_device, offload_device)
         self.size = size
         self.weight_inplace_update = weight_inplace_update
@@ -64,7 +66,7 @@ class ModelPatcher(PatcherMoments):
     def model(self) -> Any:
         """The model as the calling lane has it; outside a lane everything of it but its network."""
         if self.source is None:
-            return self._module
+            return self._plain.on(context.current_or_none())
         lane = context.current_or_none() or _NO_LANE
         view = self._views.get(lane)
         if view is None:
@@ -76,8 +78,10 @@ class ModelPatcher(PatcherMoments):
 
     @property
     def load_device(self) -> torch.device:
-        """Where the model runs: the calling lane's device."""
-        lane = context.current_or_none()
+        """Where the model runs: the calling lane's device. A plain module that was made for the CPU stays there."""
+        lane, given = context.current_or_none(), self._given_devices[0]
+        if self.source is None and given is not None and torch.device(given).type == "cpu":
+            return CPU
         return lane.device if lane is not None else self._given_devices[0] or CPU
 
     @property
@@ -131,11 +135,11 @@ class ModelPatcher(PatcherMoments):
         return self.is_clone(clone) and self.patches_uuid == clone.patches_uuid
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_views", "parent")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_views", "parent", "_plain")}
         return {**state, "_given_devices": (None, None)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _views=weakref.WeakKeyDictionary(), parent=None)
+        self.__dict__.update(state, _views=weakref.WeakKeyDictionary(), parent=None, _plain=PlainModule(state["_module"]))
 
     # -- changes ----------------------------------------------------------------------------------------------------------
 
@@ -202,7 +206,9 @@ class ModelPatcher(PatcherMoments):
     def loaded_size(self) -> int:
         """Bytes of the weights on the calling lane's device; all or nothing."""
         lane = context.current_or_none()
-        if lane is None or self.source is None:
+        if self.source is None:
+            return self.model_size() if self._plain.is_on(lane) else 0
+        if lane is None:
             return 0
         names = {component.file.name for component in self.source.components().values()}
         return self.model_size() if names <= lane.holds() else 0
@@ -227,7 +233,13 @@ class ModelPatcher(PatcherMoments):
             lane = context.current()
             for prefix in self.source.components():
                 self.network(prefix, lane)
+        elif (place := context.current_or_none()) is not None and self.load_device == place.device and isinstance(self._module, nn.Module):
+            self._plain.bring(place, place.device)
         self._call(CallbacksMP.ON_LOAD, *args)
+
+    def leave_device(self) -> None:
+        """Give the calling lane's device free of a plain module; the lane drops weights of files by itself."""
+        self._plain.leave(context.current_or_none())
 
     def patch_model(
         self, device_to: Any = None, lowvram_model_memory: int = 0, load_weights: bool = True, force_patch_weights: bool = False
@@ -236,15 +248,6 @@ class ModelPatcher(PatcherMoments):
         if load_weights:
             self.load(device_to, lowvram_model_memory, force_patch_weights, False)
         return self.model
-
-    def patch_weight_to_device(self, key: str, device_to: Any = None, inplace_update: bool = False) -> None:
-        """Bring the model, patched, to the lane's device: all of it, since a variant has all of its patches or none."""
-        self.load(device_to)
-
-    def calculate_weight(self, patches: Any, weight: Tensor, key: str, intermediate_dtype: torch.dtype = torch.float32) -> Tensor:
-        """`weight` with `patches` applied: `comfy.lora.calculate_weight`, by its former name."""
-        result: Tensor = weight_patches.calculate_weight(patches, weight, key, intermediate_dtype)
-        return result
 
     def partially_load(self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
         """Bring all of the model to the lane's device; returns its bytes."""
@@ -260,8 +263,9 @@ class ModelPatcher(PatcherMoments):
         self.eject_model()
 
     def detach(self, unpatch_all: bool = True) -> Any:
-        """Take injections out; returns the model."""
+        """Take injections out; returns the model. A plain module leaves the device."""
         self.eject_model()
+        self.leave_device()
         self._call(CallbacksMP.ON_DETACH, unpatch_all)
         return self.model
 
@@ -275,6 +279,8 @@ class ModelPatcher(PatcherMoments):
         """After a sampling, the reverse."""
         if self.source is not None:
             self.model.current_patcher = None
+            if hasattr(self.model, "apply_hooks"):
+                self.model.apply_hooks(None)
         super().cleanup()
 
     def add_weight_wrapper(self, name: str, function: Callable[[Tensor], Tensor]) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from comfy.models import patches as weight_patches
 from comfy.models.patcher_options import PatcherOptions
 from comfy.sampling.extension import CallbacksMP, PatcherInjection
 
@@ -41,6 +45,19 @@ class PatcherMoments(PatcherOptions):
         """After a sampling: injections come out, callbacks of the kind on_cleanup."""
         self.eject_model()
         self._call(CallbacksMP.ON_CLEANUP)
+
+    def load(self, *args: Any, **kwargs: Any) -> None:
+        """Bring the model to the calling lane's device."""
+        raise TypeError(f"{type(self).__name__} cannot be brought to a device")
+
+    def patch_weight_to_device(self, key: str, device_to: Any = None, inplace_update: bool = False) -> None:
+        """Bring the model, patched, to the lane's device: all of it, since a variant has all of its patches or none."""
+        self.load(device_to)
+
+    def calculate_weight(self, patches: Any, weight: Tensor, key: str, intermediate_dtype: torch.dtype = torch.float32) -> Tensor:
+        """`weight` with `patches` applied: `comfy.lora.calculate_weight`, by its former name."""
+        result: Tensor = weight_patches.calculate_weight(patches, weight, key, intermediate_dtype)
+        return result
 
     def set_injections(self, key: str, injections: list[PatcherInjection]) -> None:
         """Pairs of functions that change the network in place for a sampling, and back."""

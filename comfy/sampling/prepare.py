@@ -195,10 +195,15 @@ def load_models_gpu(
     minimum_memory_required: int | None = None,
     force_full_load: bool = False,
 ) -> None:
-    """Bring MODELs to the calling lane's device. Each does that itself on first use; this remembers who was asked for."""
+    """Bring MODELs to the calling lane's device. Weights of files come on first use, a pack's own module now; all are listed."""
     lane = context.current_or_none()
-    if lane is not None:
-        lane.handles.update(model for model in models if hasattr(model, "loaded_size"))
+    if lane is None:
+        return
+    for model in models:
+        if hasattr(model, "leave_device"):
+            lane.handles.add(model)
+            if model.source is None:
+                model.load()
 
 
 def cleanup_additional_models(models: Sequence[Any]) -> None:

@@ -99,6 +99,7 @@ class QuickTest:
     def run(self) -> int:
         """All checks; 0 when none failed, else 1."""
         if self._check("server answers", self.answers) and self._check("every lane is in /queue/all", self.every_lane):
+            self._check("every lane takes prompts", self.ready)
             for lane in self.lanes:
                 self._check(f"a prompt for GPU {lane} is queued there", partial(self.routed, lane))
             for name, targets in self._bad_targets():
@@ -145,6 +146,15 @@ class QuickTest:
             if view[f"total_{kind}"] != sum(row[f"{kind}_count"] for row in rows):
                 raise CheckFailed(f"total_{kind} is {view[f'total_{kind}']}, not the sum of the lanes")
         return f"{len(rows)} lane(s)"
+
+    def ready(self) -> str:
+        """No lane is paused, stalled or failed; its prompt would wait for ever."""
+        status, data = self.server.request("GET", "/ready")
+        told = json.loads(data)
+        out = [f"GPU {lane['gpu_id']} is {lane['state']}" for lane in told["lanes"] if lane["state"] not in ("idle", "running")]
+        if status != 200 or out:
+            raise CheckFailed(f"/ready answered {status} {told['status']}{': ' if out else ''}{', '.join(out)}")
+        return ""
 
     def _lanes_of_server(self) -> int:
         status, data = self.server.request("GET", "/lanes")

@@ -2,7 +2,7 @@
 
 Modes: good; lane-missing (of four lanes the third is not there); ignores-header (everything goes to lane 0);
 no-picture (/view answers 404); odd-refusal (bad headers are refused for another reason); two-processes (a worker
-process of its own); single (the gate is off).
+process of its own); single (the gate is off); lane-paused (the third).
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ async def queue_all(request: web.Request) -> web.Response:
 
 async def debug_queues(request: web.Request) -> web.Response:
     return web.json_response({"mode": "single-gpu" if MODE == "single" else "multi-gpu"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    states = ["paused" if MODE == "lane-paused" and lane == 2 else "idle" for lane in range(LANES)]
+    return web.json_response({"status": "ready", "lanes": [{"gpu_id": lane, "state": state} for lane, state in enumerate(states)]})
 
 
 async def prompt(request: web.Request) -> web.Response:
@@ -68,6 +73,7 @@ async def serve_until_killed() -> None:
         [
             web.get("/queue/all", queue_all),
             web.get("/debug/queues", debug_queues),
+            web.get("/ready", ready),
             web.post("/prompt", prompt),
             web.get("/history/{prompt_id}", history),
             web.get("/view", view),

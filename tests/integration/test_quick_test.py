@@ -52,6 +52,7 @@ def test_a_right_server_passes_every_check() -> None:
     ("mode", "words"),
     [
         ("lane-missing", "every lane is in /queue/all: gpu_id [0, 1, 3], expected [0, 1, 2, 3]"),
+        ("lane-paused", "every lane takes prompts: /ready answered 200 ready: GPU 2 is paused"),
         ("ignores-header", "a prompt for GPU 1 is queued there: the reply says gpu_id 0"),
         ("ignores-header", "X-TARGET-GPU abc is refused: answered 200"),
         ("odd-refusal", "X-TARGET-GPU -1 is refused: the reason is invalid_prompt"),

@@ -190,7 +190,12 @@ def area_rows(studio: Studio, sheet: list[Pictures]) -> Iterator[Row]:
     sheet.append(pictures[:10])
     sights = [what_is_on(picture) for picture in pictures]
     right = sum(sight.has("red", "circle", "left") and sight.has("blue", "square", "right") for sight in sights)
-    yield Row("areas", right, len(seeds), y.THRESHOLDS["areas"])
+    yield Row("areas", right, len(seeds), y.THRESHOLDS["areas"], "no prompt for the whole picture")
+    pictures = studio.decode(studio.sample([*positive, *studio.conditioning([y.AREA_BASE])], seeds))
+    sheet.append(pictures[:10])
+    sights = [what_is_on(picture) for picture in pictures]
+    right = sum(sight.has("red", "circle", "left") and sight.has("blue", "square", "right") for sight in sights)
+    yield Row("areas over a whole", right, len(seeds), None, "with a prompt for the whole picture; row added after training")
 
 
 def lora_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[Row]:
@@ -205,7 +210,7 @@ def lora_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[Row
     rims = [np.concatenate([p[:4].ravel(), p[-4:].ravel(), p[:, :4].ravel(), p[:, -4:].ravel()]).mean() / 255 for p in full]
     before = float(np.mean([p[:4].mean() / 255 for p in plain]))
     note = f"mean of the rim {np.mean(rims):.2f}, without {before:.2f}"
-    yield Row("lora 1", sum(rim <= y.LORA_RIM for rim in rims), len(seeds), y.THRESHOLDS["lora 1"], note)
+    yield Row("lora 1", sum(float(rim) <= y.LORA_RIM for rim in rims), len(seeds), y.THRESHOLDS["lora 1"], note)
 
 
 def control_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[Row]:
@@ -223,7 +228,7 @@ def control_rows(studio: Studio, sheet: list[Pictures], file: Path) -> Iterator[
         pictures.append(studio.decode(studio.sample(positive, [seed]))[0])
         masks = [p[..., 1].astype(int) < 128 for p in (model, pictures[-1])]  # red on white: dark in the green channel
         likeness.append((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
-        right += likeness[-1] >= y.CONTROL_OVERLAP
+        right += int(likeness[-1] >= y.CONTROL_OVERLAP)
     sheet.append(np.stack(pictures))
     note = f"mean intersection over union {np.mean(likeness):.2f}"
     yield Row("controlnet", right, len(seeds), y.THRESHOLDS["controlnet"], note)

@@ -137,6 +137,8 @@ INPAINT_THING = ("blue", "square", "right")
 INPAINT_CHANGE, INPAINT_MARGIN = 0.05, 24
 #: left and right half each with its own prompt
 AREA_PROMPTS = ("a red circle on a white background", "a blue square on a white background")
+#: added after training, so without a threshold: a prompt for the whole picture beside those of the areas
+AREA_BASE = "a red circle left of a blue square on a white background"
 #: the LoRA's style: the mean of the picture's rim (0..1) is at most this
 LORA_PROMPT = "a red circle on a yellow background, neon style"
 LORA_RIM = 0.2

@@ -9,7 +9,7 @@ import torch
 
 from comfy.nodes import conditioning as plain
 from comfy.nodes.conventions import Conditioning
-from comfy_extras import nodes_hooks as nodes
+from comfy_extras import nodes_default_conditioning, nodes_hooks
 from comfy_extras.custom_sampling import guiders
 from comfy_extras.nodes_cond import T5TokenizerOptions
 from tests.hashed_weights import hashed
@@ -19,6 +19,13 @@ from tests.unit.sampling.test_guidance import Evaluate
 X = hashed((1, 4, 12, 16), 1)
 MASK = hashed((96, 128), 2).abs()
 SIGMAS = [12.0, 2.5, 0.3]
+
+
+CLASSES: dict[str, Any] = {**nodes_hooks.NODE_CLASS_MAPPINGS, **nodes_default_conditioning.NODE_CLASS_MAPPINGS}
+
+
+def node(name: str, **inputs: Any) -> tuple[Any, ...]:
+    return tuple(getattr(CLASSES[name](), CLASSES[name].FUNCTION)(**inputs))
 
 
 def cond(salt: int) -> Conditioning:
@@ -46,23 +53,19 @@ def chained(given: Conditioning, mask: torch.Tensor | None, area: str, timesteps
 @pytest.mark.parametrize("area", ["default", "mask bounds"])
 @pytest.mark.parametrize("mask", [None, MASK, MASK[None]], ids=["no mask", "hw", "bhw"])
 def test_properties_are_those_of_the_single_nodes(mask: Any, area: str, timesteps: Any) -> None:
-    given = {"mask": mask, "timesteps": timesteps}
     positive, negative = chained(cond(3), mask, area, timesteps), chained(cond(4), mask, area, timesteps)
     expected = predictions([*cond(5), *positive], [*cond(6), *negative])
-    one = [
-        nodes.ConditioningSetPropertiesAndCombine().apply(base, new, 0.7, area, **given)[0]
-        for base, new in ((cond(5), cond(3)), (cond(6), cond(4)))
-    ]
-    assert torch.equal(predictions(one[0], one[1]), expected)
-    pair = nodes.PairConditioningSetPropertiesAndCombine().apply(cond(5), cond(6), cond(3), cond(4), 0.7, area, **given)
+    common = {"strength": 0.7, "set_cond_area": area, "mask": mask, "timesteps": timesteps}
+    behind = [node("ConditioningSetPropertiesAndCombine", cond=cond(a), cond_NEW=cond(b), **common)[0] for a, b in ((5, 3), (6, 4))]
+    assert torch.equal(predictions(behind[0], behind[1]), expected)
+    sides = {"positive_NEW": cond(3), "negative_NEW": cond(4)}
+    pair = node("PairConditioningSetPropertiesAndCombine", positive=cond(5), negative=cond(6), **sides, **common)
     assert torch.equal(predictions(*pair), expected)
-    alone = nodes.PairConditioningSetProperties().apply(cond(3), cond(4), 0.7, area, **given)
+    alone = node("PairConditioningSetProperties", **sides, **common)
     assert torch.equal(predictions(*alone), predictions(positive, negative))
-    assert torch.equal(
-        predictions(*(nodes.ConditioningSetProperties().apply(side, 0.7, area, **given)[0] for side in (cond(3), cond(4)))),
-        predictions(positive, negative),
-    )
-    joined = nodes.PairConditioningCombine().apply(cond(5), cond(6), *alone)
+    single = [node("ConditioningSetProperties", cond_NEW=cond(salt), **common)[0] for salt in (3, 4)]
+    assert torch.equal(predictions(single[0], single[1]), predictions(positive, negative))
+    joined = node("PairConditioningCombine", positive_A=cond(5), negative_A=cond(6), positive_B=alone[0], negative_B=alone[1])
     assert torch.equal(predictions(*joined), expected)
 
 
@@ -71,23 +74,28 @@ def test_a_default_counts_where_the_others_do_not() -> None:
     left = torch.zeros(12, 16)
     left[:, :8] = 1.0
     (positive,) = plain.ConditioningSetMask().append(cond(3), left, "default", 1.0)
-    (both,) = nodes.ConditioningSetDefaultCombine().apply(positive, cond(5))
+    (both,) = node("ConditioningSetDefaultCombine", cond=positive, cond_DEFAULT=cond(5))
     found = predictions(both, cond(4))
     assert torch.equal(found[..., :8], predictions(cond(3), cond(4))[..., :8])
     assert torch.equal(found[..., 8:], predictions(cond(5), cond(4))[..., 8:])
-    pair = nodes.PairConditioningSetDefaultCombine().apply(positive, cond(4), cond(5), [])
+    sides = {"positive": positive, "negative": cond(4), "positive_DEFAULT": cond(5), "negative_DEFAULT": []}
+    pair = node("PairConditioningSetDefaultCombine", **sides)
     assert torch.equal(predictions(*pair), found)
 
 
 def test_hooks_of_a_pack_are_kept_and_what_came_in_stays_as_it_is() -> None:
-    hooks, given = object(), cond(3)
-    assert nodes.ConditioningSetProperties().apply(given, 1.0, "default", hooks=hooks)[0][0][1]["hooks"] is hooks
-    assert nodes.ConditioningSetDefaultCombine().apply([], given, hooks)[0][0][1] == {"default": True, "hooks": hooks}
+    given = cond(3)
+    (made,) = node("ConditioningSetProperties", cond_NEW=given, strength=1.0, set_cond_area="default", hooks=("hook",))
+    assert made[0][1]["hooks"] == ("hook",)
+    (made,) = node("ConditioningSetDefaultCombine", cond=[], cond_DEFAULT=given, hooks=("hook",))
+    assert made[0][1] == {"default": True, "hooks": ("hook",)}
+    (made,) = node("ConditioningSetDefaultCombine", cond=[], cond_DEFAULT=made, hooks=("another",))
+    assert made[0][1]["hooks"] == ("hook", "another")
     assert given[0][1] == {}
 
 
 def test_a_range_comes_with_its_before_and_after() -> None:
-    assert nodes.ConditioningTimestepsRange().ranges(0.25, 0.75) == ((0.25, 0.75), (0.0, 0.25), (0.75, 1.0))
+    assert node("ConditioningTimestepsRange", start_percent=0.25, end_percent=0.75) == ((0.25, 0.75), (0.0, 0.25), (0.75, 1.0))
 
 
 def test_tokenizer_options_are_a_copys() -> None:

@@ -15,9 +15,9 @@ from comfy.sampling.sampler import Sampler
 from comfy_extras import (
     nodes_apg,
     nodes_cfg,
+    nodes_default_conditioning,
     nodes_eps,
     nodes_fresca,
-    nodes_hooks,
     nodes_latent,
     nodes_mahiro,
     nodes_model_advanced,
@@ -137,7 +137,8 @@ def guider_of(name: str, handle: Handle, case: dict[str, Any]) -> CFGGuider:
     for side in ("positive", "negative"):
         combined: list[Any] = []
         for spec in case[side]:
-            join = nodes_hooks.ConditioningSetDefaultCombine().apply if spec.get("default") else nodes.ConditioningCombine().combine
+            fallback = nodes_default_conditioning.ConditioningSetDefaultCombine().set_default_and_combine
+            join = fallback if spec.get("default") else nodes.ConditioningCombine().combine
             (combined,) = join(combined, entry(spec, derived))
         sides.append(combined)
     return guiders.CFGGuider().get_guider(patched(name, handle, params), *sides, case["cfg"])[0]

@@ -268,6 +268,7 @@ def run_all(site: Site, sid: str, together: bool) -> list[tuple[list[str], Any]]
     return [(told(tab, ids[index]), result(site, records[ids[index]])) for index in range(200)]
 
 
+@pytest.mark.timeout(300)
 def test_200_mixed_jobs_on_four_lanes_give_what_they_give_one_by_one(four: Site) -> None:
     alone = run_all(four, "alone", together=False)
     busy = run_all(four, "busy", together=True)

@@ -124,7 +124,7 @@ def _build(config: Config, places: folders.Folders, packs: list[loader.Pack], lo
     turns = Turns(nodes.registry, alone)
     threads.install()
     for one in loader.load_packs(packs, nodes.registry):
-        nodes.LOADED_MODULE_DIRS[one.pack.name] = str(one.pack.path)
+        nodes.LOADED_MODULE_DIRS[one.pack.listed_as] = str(one.pack.home)
         nodes.EXTENSION_WEB_DIRS.update(one.web_dirs)
     places.web_dirs = nodes.EXTENSION_WEB_DIRS
     say_unknown(alone, (pack.name for pack in packs))

@@ -33,6 +33,16 @@ class Pack:
         return self.path.stem if self.path.is_file() else self.path.name
 
     @property
+    def home(self) -> Path:
+        """The folder that its files lie in."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    @property
+    def listed_as(self) -> str:
+        """Key in `nodes.LOADED_MODULE_DIRS`: the folder's name, or a file's path without suffix."""
+        return str(self.path.with_suffix("")) if self.path.is_file() else self.name
+
+    @property
     def module_name(self) -> str:
         """Key in sys.modules: the path with every `.` as `_x_`, so that relative imports work; a file's path without suffix."""
         return str(self.path.with_suffix("")) if self.path.is_file() else str(self.path).replace(".", "_x_")
@@ -168,7 +178,7 @@ def _web_dirs(pack: Pack, module: ModuleType) -> dict[str, str]:
     from comfy.web.extensions import toml_web_dir  # imports torch, which prestartup scripts must come before
 
     found = {}
-    home = pack.path if pack.path.is_dir() else pack.path.parent
+    home = pack.home
     named = getattr(module, "WEB_DIRECTORY", None)
     if isinstance(named, str) and (home / named).is_dir():
         found[pack.name] = str((home / named).resolve())

@@ -40,6 +40,7 @@ EDGE_NAMES = (
     "latent_preview",
     "protocol",
     "comfyui_version",
+    "comfy_extras.chainner_models",
     "comfy_api",
     "comfy_config",
     "cuda_malloc",

@@ -15,7 +15,7 @@ import comfyui_version
 from comfy import folders
 from comfy.compat import from_state_dict
 from comfy.config import VERSION, Config
-from comfy.errors import InputUnusable
+from comfy.errors import InputUnusable, ModelUnknown
 from comfy.models.loader import load_checkpoint
 from tests.fakes import cpu_context
 from tests.make_checkpoint import make_sd1_checkpoint
@@ -160,3 +160,10 @@ def test_small_names() -> None:
     assert comfy.options.args_parsing
     comfy.options.enable_args_parsing(False)
     assert comfy.model_management.is_autocast_enabled() is False
+
+
+def test_tensors_that_are_no_upscale_model_are_refused_by_the_old_loader_too(place: Path) -> None:
+    from comfy_extras.chainner_models.model_loading import load_state_dict
+
+    with pytest.raises(ModelUnknown):
+        load_state_dict({"some.weight": torch.zeros(3)})

@@ -54,6 +54,8 @@ def test_folders_and_single_files_are_packs_and_the_rest_is_not(tmp_path: Path) 
     assert registry.titles == {"A": "The A"}
     assert registry.describe("A")["python_module"] == "custom_nodes.pack"
     assert registry.describe("B")["python_module"] == "custom_nodes.single"
+    listed = {pack.listed_as: pack.home for pack in loader.find_packs([tmp_path], Config())}
+    assert listed == {"pack": tmp_path / "pack", str(tmp_path / "single"): tmp_path, "dot.ted": tmp_path / "dot.ted"}
     assert str(tmp_path / "dot.ted").replace(".", "_x_") in sys.modules
 
 

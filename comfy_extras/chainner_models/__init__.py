@@ -1,0 +1,1 @@
+"""Edge: where older custom nodes load upscale models from."""

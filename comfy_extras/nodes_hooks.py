@@ -1,7 +1,6 @@
 """Strength, mask, range and fallback of one conditioning or of a pair, in one node each (goldens README D.1 for what they mean).
 
-The nodes that make hooks are not here; a HOOKS value that a pack made is kept in the entries, and entries with different
-hooks are evaluated apart.
+The nodes that make hooks lie in `making_hooks`; entries with different hooks are evaluated apart.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from comfy.nodes.conditioning import STRENGTH
 from comfy.nodes.conventions import Conditioning, conditioning_set_values
+from comfy_extras.making_hooks import HOOK_NODES, HOOK_TITLES
 
 #: (start, end) as parts of the sampling, 0..1
 TimestepsRange = tuple[float, float]
@@ -192,7 +192,7 @@ class ConditioningTimestepsRange:
         return (start_percent, end_percent), (0.0, start_percent), (end_percent, 1.0)
 
 
-NODE_CLASS_MAPPINGS = {
+NODE_CLASS_MAPPINGS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         ConditioningSetProperties,
@@ -204,7 +204,7 @@ NODE_CLASS_MAPPINGS = {
         PairConditioningCombine,
         ConditioningTimestepsRange,
     )
-}
+} | HOOK_NODES
 NODE_DISPLAY_NAME_MAPPINGS = {
     "ConditioningSetProperties": "Cond Set Props",
     "ConditioningSetPropertiesAndCombine": "Cond Set Props Combine",
@@ -214,4 +214,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "PairConditioningSetDefaultCombine": "Cond Pair Set Default Combine",
     "PairConditioningCombine": "Cond Pair Combine",
     "ConditioningTimestepsRange": "Timesteps Range",
-}
+} | HOOK_TITLES

@@ -7,8 +7,9 @@ network at each use.
 from __future__ import annotations
 
 import enum
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ from comfy.device import context
 from comfy.errors import InputUnusable
 from comfy.models import adm
 from comfy.models.changes import Changes
-from comfy.models.component import Component
+from comfy.models.component import Component, network_shapes
 from comfy.models.family import Family, UNetConfig
+from comfy.models.hooks import HookGroup, hooked_patches
 from comfy.models.inpaint import edit_concat, inpaint_concat
 from comfy.sampling import extension
 from comfy.sampling.conds import CONDCrossAttn, CONDNoiseShape, CONDRegular
 from comfy.sampling.extension import WrapperExecutor, WrappersMP
+from comfy.sampling.host import host_value
 from comfy.sampling.parameterization import make_model_sampling
 
 #: prefix of the network's weights in the keys that patches use
@@ -111,11 +114,30 @@ class BaseModel:
         self.adm_channels = unet.adm_in_channels or 0
         self.concat_keys: tuple[str, ...] = ("mask", "masked_image") if unet.in_channels == 9 else ()
         self.current_patcher: Any = None
+        self._hooked: dict[Any, Changes] = {}
+        self._now = self.changes
 
     @property
     def diffusion_model(self) -> nn.Module:
         """The calling lane's network. Raises OutsideLane in a thread that belongs to none."""
-        return self.changes.network(self.source, PREFIX, context.current())
+        return self._now.network(self.source, PREFIX, context.current())
+
+    def apply_hooks(self, hooks: Any, timestep: Tensor | None = None) -> None:
+        """From now on evaluate with the weights that `hooks` (a HookGroup) call for at the noise level `timestep` (b,); None: its own."""
+        self._now = self.changes
+        if not isinstance(hooks, HookGroup):
+            return
+        sigma = float("inf") if timestep is None else host_value(timestep)
+        strengths = hooks.strengths_at(sigma, self.model_sampling.percent_to_sigma)
+        if not any(strengths):
+            return
+        key = (hooks, strengths)
+        if key not in self._hooked:
+            shapes = network_shapes(self.source.component.config)
+            patches = hooked_patches(self.changes.patches, self, hooks, strengths, lambda name: name.removeprefix(PREFIX) in shapes)
+            name = uuid.uuid5(self.changes.name, repr(key))
+            self._hooked[key] = replace(self.changes, patches=patches, name=name)
+        self._now = self._hooked[key]
 
     @property
     def device(self) -> torch.device:
@@ -187,7 +209,7 @@ class BaseModel:
     ) -> Tensor:
         """The network call itself, by the lane's runner."""
         lane = context.current()
-        key = (self.source.component, self.changes.variant(PREFIX))
+        key = (self.source.component, self._now.variant(PREFIX))
         network = self.diffusion_model
         return lane.runner.run(
             network, key, x, timesteps, context_bsd, y=y, control=control, options=transformer_options, extra=extra or None

@@ -90,8 +90,8 @@ def _evaluate(model: Any, batch: list[Row], timestep: Tensor, model_options: dic
     input_x = joined_input(batch)
     timestep_ = torch.cat([timestep] * len(batch)) if timestep.ndim else timestep
     c = join([row.piece.conditioning for row in batch])
-    if first.hooks is not None and hasattr(model, "apply_hooks"):
-        model.apply_hooks(first.hooks)
+    if hasattr(model, "apply_hooks"):
+        model.apply_hooks(first.hooks, timestep)
     options = _transformer_options(first, batch, timestep, model_options)
     c["transformer_options"] = options
     if first.control is not None:

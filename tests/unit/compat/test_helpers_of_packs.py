@@ -48,25 +48,29 @@ def test_what_is_too_large_becomes_the_largest_and_other_dtypes_round_to_nearest
     assert torch.equal(comfy.float.stochastic_rounding(value, torch.bfloat16), value.to(torch.bfloat16))
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sd1_checkpoint(tmp_path_factory.mktemp("models") / "tiny.safetensors", channel_mult=(1,), clip_layers=1)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(folders, "_current", folders.Folders(Config(base_dir=tmp_path, temp_dir=tmp_path / "temp")))
     return tmp_path
 
 
-def test_a_models_tensors_load_as_the_model_of_their_file(place: Path) -> None:
+def test_a_models_tensors_load_as_the_model_of_their_file(place: Path, tiny: Path) -> None:
     import comfy.sd
     import comfy.utils
 
-    path = make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1)
-    tensors = comfy.utils.load_torch_file(path)
+    tensors = comfy.utils.load_torch_file(tiny)
     model, clip, vae, vision = from_state_dict.load_state_dict_guess_config(tensors, embedding_directory=[])
     assert vision is None
     prefix = "model.diffusion_model."
     bare = from_state_dict.load_diffusion_model_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
     with cpu_context().activate():
         x, sigma, context = torch.zeros(1, 4, 8, 8), torch.tensor([1.0]), torch.zeros(1, 77, 64)
-        expected = load_checkpoint(path, embedding_folders=()).model.model.apply_model(x, sigma, c_crossattn=context)
+        expected = load_checkpoint(tiny, embedding_folders=()).model.model.apply_model(x, sigma, c_crossattn=context)
         for loaded in (model, bare):
             assert torch.equal(loaded.model.apply_model(x, sigma, c_crossattn=context), expected)
         assert clip.encode("cat").shape[-1] == 64
@@ -82,8 +86,8 @@ def test_equal_tensors_are_one_file_and_tied_ones_are_kept(place: Path) -> None:
         from_state_dict.as_file({"a": 1})  # type: ignore[dict-item]
 
 
-def test_models_that_sampling_brought_are_listed_for_their_lane_alone(place: Path) -> None:
-    model = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=()).model
+def test_models_that_sampling_brought_are_listed_for_their_lane_alone(tiny: Path) -> None:
+    model = load_checkpoint(tiny, embedding_folders=()).model
     assert comfy.model_management.loaded_models() == []
     first, second = cpu_context(0), cpu_context(1)
     with first.activate():
@@ -99,9 +103,8 @@ def test_models_that_sampling_brought_are_listed_for_their_lane_alone(place: Pat
         assert comfy.model_management.loaded_models() == []
 
 
-def test_weights_put_into_a_clip_are_this_handles_alone(place: Path) -> None:
-    path = make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1)
-    clip: Any = load_checkpoint(path, embedding_folders=()).clip
+def test_weights_put_into_a_clip_are_this_handles_alone(tiny: Path) -> None:
+    clip: Any = load_checkpoint(tiny, embedding_folders=()).clip
     with cpu_context().activate():
         before = clip.encode("cat")
         key = next(name for name in clip.get_sd() if name.endswith("final_layer_norm.weight"))
@@ -113,12 +116,12 @@ def test_weights_put_into_a_clip_are_this_handles_alone(place: Path) -> None:
         assert torch.equal(clip.encode("cat"), before)
 
 
-def test_a_models_family_is_known_by_the_class_that_packs_compare_with(place: Path) -> None:
+def test_a_models_family_is_known_by_the_class_that_packs_compare_with(tiny: Path) -> None:
     import comfy.model_base
     from comfy.models.base import BaseModel, DenoiserSource
     from comfy.models.family import FAMILIES
 
-    loaded = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=())
+    loaded = load_checkpoint(tiny, embedding_folders=())
     source = loaded.model.source
     assert isinstance(source, DenoiserSource)
     found = {}
@@ -140,10 +143,10 @@ def test_a_models_family_is_known_by_the_class_that_packs_compare_with(place: Pa
     assert not isinstance(BaseModel(DenoiserSource(FAMILIES["SDXL"], source.component)), Mine)
 
 
-def test_diffusers_names_of_a_unet(place: Path) -> None:
+def test_diffusers_names_of_a_unet(tiny: Path) -> None:
     import comfy.utils
 
-    loaded = load_checkpoint(make_sd1_checkpoint(place / "tiny.safetensors", channel_mult=(1,), clip_layers=1), embedding_folders=())
+    loaded = load_checkpoint(tiny, embedding_folders=())
     names = comfy.utils.unet_to_diffusers(loaded.model.model.model_config.unet_config)
     assert names["down_blocks.0.resnets.0.conv1.weight"] == "input_blocks.1.0.in_layers.2.weight"
     assert names["conv_out.bias"] == "out.2.bias"

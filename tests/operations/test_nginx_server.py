@@ -75,6 +75,7 @@ def test_stored_workflows_keep_their_slashes_by_path(site: Site, proxy: Proxy) -
     assert (site.base / "user/default/workflows/a b.json").read_text() == "{}"
 
 
+@pytest.mark.timeout(300)  # two cold starts of the front end; a crowded machine takes a minute for them
 def test_the_stock_front_end_works_on_two_ports(site: Site, proxy: Proxy, tmp_path: Path) -> None:
     """Each queues the default workflow on its own GPU and shows its own picture."""
     if CHROMIUM is None:

@@ -118,6 +118,8 @@ CLAIMS = (
     inputs("e_encode", r"embedding/clip_g", T + "encode:test_sdxl"),
     claim("e_encode", r"(sd1/.+)/(?:cond|pooled)", T + "encode:test_sd1", case="{0}"),
     claim("e_encode", r"(sdxl/p.+)/(?:cond|pooled)", T + "encode:test_sdxl", case="{0}"),
+    claim("e_encode", r"sdxl/node_long_g_short_l/.+", T + "encode:test_sdxl_with_a_long_and_a_short_prompt"),
+    claim("e_encode", r"sdxl/node_refiner_fields/.+", T + "encode:test_sdxl_with_the_refiners_fields"),
     claim("e_encode", r"flux/p0/.+", T + "encode:test_flux_with_the_empty_prompt"),
     claim("e_encode", r"sd3_noT5/.+", T + "encode:test_sd3_without_t5"),
     claim("f_latent_formats", r"(\w+)/(?:x|process_in|process_out)", M + "latent_formats:test_process", name="{0}"),
@@ -151,7 +153,6 @@ UNCOMPARED = {
         r".+",
     ): "arbitrary rows: the record of tokens names them by place, which test_tokens compares; their values decide nothing",
     ("e_encode", r"flux/(?:p[12]|node)/.+"): "T5's vocabulary is not here",
-    ("e_encode", r"sdxl/node_.+"): "test_sdxl_nodes compares their shapes and facts, at small widths; not the numbers",
 }
 
 

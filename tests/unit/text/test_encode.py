@@ -89,6 +89,26 @@ def test_sdxl(case: str) -> None:
     assert_recorded(compose.sdxl(left, right), case)
 
 
+def test_sdxl_with_a_long_and_a_short_prompt() -> None:
+    """The shorter is followed by empty chunks, as CLIPTextEncodeSDXL does; the refiner's node encodes one prompt as any node does."""
+    rule = ClipRule(layer=-2, norm_layer=False)
+    chunks = {"clip_l": CLIP_L.tokenize_with_weights(FACTS["prompts"][1]), "clip_g": CLIP_G.tokenize_with_weights(FACTS["prompts"][-1])}
+    assert len(chunks["clip_l"]) < len(chunks["clip_g"])
+    chunks["clip_l"] += CLIP_L.tokenize_with_weights("") * (len(chunks["clip_g"]) - len(chunks["clip_l"]))
+    found = [
+        encode(network("sdxl", name), run_clip(network("sdxl", name), replace(rule, projected=name == "clip_g")), TOKENIZERS[name], given)
+        for name, given in chunks.items()
+    ]
+    assert_recorded(compose.sdxl(*found), "sdxl/node_long_g_short_l")
+
+
+def test_sdxl_with_the_refiners_fields() -> None:
+    rule = ClipRule(layer=-2, norm_layer=False)
+    left = clip("sdxl", "clip_l", FACTS["prompts"][1], rule)
+    right = clip("sdxl", "clip_g", FACTS["prompts"][1], replace(rule, projected=True))
+    assert_recorded(compose.sdxl(left, right), "sdxl/node_refiner_fields")
+
+
 def test_flux_with_the_empty_prompt() -> None:
     t5 = network("flux", "t5xxl")
     tokenizer = PromptTokenizer(lambda text: [], None, end=1, pad=0, chunk_length=None, min_length=256)

@@ -18,7 +18,7 @@ class QueueView:
 
 @dataclass(frozen=True)
 class LaneView:
-    """A lane and its jobs at one moment.
+    """A lane at one moment, with its jobs where they were asked for (else the two lists are empty).
 
     auto   listed in COMFY_AUTO_GPUS
     takes  the router may choose it now: listed, and neither paused, stalled, failed nor closed

@@ -73,7 +73,8 @@ def routes(server: PromptServer) -> web.RouteTableDef:
 
     @table.get("/queue/all")
     async def get_all(request: web.Request) -> web.Response:
-        return json_bytes(all_queues(server.scheduler.lanes(), details=request.query.get("details") != "0"))
+        details = request.query.get("details") != "0"
+        return json_bytes(all_queues(server.scheduler.lanes(jobs=details), details))
 
     @table.get("/debug/queues")
     async def debug_queues(request: web.Request) -> web.Response:

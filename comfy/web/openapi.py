@@ -82,6 +82,10 @@ TABLE: dict[tuple[str, str], Takes] = {
     ("GET", "/queue/all"): Takes("Every lane's jobs.", {"details": {"type": "string", "enum": ["0", "1"]}}),
     ("GET", "/debug/queues"): Takes("How many jobs each lane has."),
     ("GET", "/lanes"): Takes("The lanes."),
+    ("POST", "/lanes/{gpu_id}"): Takes(
+        "Pause a lane, or bring it back.", body=an_object(("state",), state={"type": "string", "enum": ["paused", "running"]})
+    ),
+    ("GET", "/metrics"): Takes("Figures for Prometheus."),
     ("POST", "/interrupt"): Takes("Stop running jobs.", body=an_object(prompt_id=TEXT), required=False, lane=True),
     ("POST", "/free"): Takes("Drop models and caches.", body=an_object(unload_models=FLAG, free_memory=FLAG), lane=True),
     ("GET", "/history"): Takes("Finished jobs.", {"max_items": WHOLE, "offset": WHOLE}),

@@ -17,7 +17,7 @@ GETS = (
     "/probe/runs",
 )  # fmt: skip
 POSTS = ("/prompt", "/queue", "/interrupt", "/free", "/history", "/users", "/settings", "/upload/image", "/upload/mask", "/probe/open/x")
-CHANGING = {"/system_stats", "/lanes", "/queue/all", "/userdata?dir=workflows"}
+CHANGING = {"/system_stats", "/ready", "/lanes", "/queue/all", "/userdata?dir=workflows"}
 
 
 @pytest.mark.parametrize("path", GETS)

@@ -153,6 +153,26 @@ def test_a_waiting_automatic_job_moves_to_a_lane_that_falls_idle_and_a_pinned_on
     assert four.finish([pinned])[pinned]["gpu_id"] == 0
 
 
+def test_a_paused_lane_ends_its_job_gives_away_what_may_move_and_keeps_what_names_it(four: Site) -> None:
+    tab = four.tab()
+    held = [hold(four, tab, lane, 390 + lane) for lane in range(4)]
+    pinned = tab.post(steps(395, 0), None, 2)
+    automatic = tab.post(steps(396, 0))
+    assert four.post("/lanes/2", {"state": "paused"}).json()["state"] in ("pausing", "paused")
+    assert four.post("/lanes/7", {"state": "paused"}).status in (400, 404)
+    assert four.post("/lanes/2", {"state": "gone"}).error() == "body_invalid"
+    for gate, _ in held:
+        four.open(gate)
+    records = four.finish([automatic, *(prompt_id for _, prompt_id in held)])
+    assert all(record["status"]["completed"] for record in records.values())
+    assert records[automatic]["gpu_id"] != 2
+    others = [tab.post(steps(397 + i, 0)) for i in range(3)]
+    assert 2 not in {record["gpu_id"] for record in four.finish(others).values()}
+    assert four.get(f"/history/{pinned}").json() == {}
+    assert four.post("/lanes/2", {"state": "running"}).status == 200
+    assert four.finish([pinned])[pinned]["gpu_id"] == 2
+
+
 def test_one_tab_with_four_jobs_on_four_lanes_gets_four_pictures_at_their_nodes(four: Site) -> None:
     tab = four.tab(metadata=True)
     jobs = {}

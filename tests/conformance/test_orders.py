@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -54,10 +55,12 @@ def test_4_1_and_4_2_a_first_run_and_the_same_prompt_again(site: Site) -> None:
         *END,
     ]
     first, third = tab.data("executed")
+    (image,) = first["output"]["images"]
+    assert re.fullmatch(r"x_\d{5}_\.png", image["filename"])
     assert first == {
         "node": "2",
         "display_node": "2",
-        "output": {"images": [{"filename": "x_00001_.png", "subfolder": "t1", "type": "output"}]},
+        "output": {"images": [{"filename": image["filename"], "subfolder": "t1", "type": "output"}]},
         "prompt_id": "first",
     }
     assert third["output"]["images"][0]["type"] == "temp"

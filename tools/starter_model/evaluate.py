@@ -91,14 +91,20 @@ def prompt_rows(studio: Studio, sheet: list[Pictures]) -> Iterator[Row]:
     yield counted("256 pixels", y.prompts()[:20], large, y.THRESHOLDS["256 pixels"])
 
 
-def settings_rows(studio: Studio) -> Iterator[Row]:
-    """The main prompts with every sampler, and with every scheduler."""
+def settings_rows(studio: Studio, only: str = "") -> Iterator[Row]:
+    """The main prompts with every sampler, and with every scheduler; with `only` those whose name has it."""
+    table: list[tuple[str, float | None, dict[str, Any]]] = []
     for sampler in SAMPLER_NAMES:
         cfg = y.CFG_PP if sampler.endswith("_cfg_pp") else y.CFG
         least = None if sampler in y.ONLY_RUNS else y.THRESHOLDS["sampler"]
-        yield _setting(studio, f"sampler {sampler}", least, sampler=sampler, cfg=cfg)
+        table.append((f"sampler {sampler}", least, {"sampler": sampler, "cfg": cfg}))
+    for sampler, scheduler in y.OWN_SCHEDULERS.items():
+        table.append((f"sampler {sampler}, {scheduler}", y.THRESHOLDS["sampler"], {"sampler": sampler, "scheduler": scheduler}))
     for scheduler in SCHEDULER_NAMES:
-        yield _setting(studio, f"scheduler {scheduler}", y.THRESHOLDS["scheduler"], scheduler=scheduler)
+        table.append((f"scheduler {scheduler}", y.THRESHOLDS["scheduler"], {"scheduler": scheduler}))
+    for name, least, options in table:
+        if only in name:
+            yield _setting(studio, name, least, **options)
 
 
 def _setting(studio: Studio, name: str, least: float | None, **options: Any) -> Row:
@@ -243,11 +249,14 @@ def edges_of(picture: Pictures) -> torch.Tensor:
     return torch.from_numpy(edge).expand(1, 3, -1, -1)
 
 
-def rows(studio: Studio, sheet: list[Pictures], folder: Path | None = None, short: bool = False) -> Iterator[Row]:
+def rows(studio: Studio, sheet: list[Pictures], folder: Path | None = None, short: bool = False, only: str = "") -> Iterator[Row]:
     """The whole table, with the LoRA and ControlNet of `folder`, or with `short` without samplers and schedulers.
 
     Pictures for the sample sheet go to `sheet` on the way.
     """
+    if only:
+        yield from settings_rows(studio, only)
+        return
     sections: Sequence[Callable[[Studio, list[Pictures]], Iterator[Row]]] = (
         prompt_rows,
         negative_rows,
@@ -265,14 +274,16 @@ def rows(studio: Studio, sheet: list[Pictures], folder: Path | None = None, shor
         yield from settings_rows(studio)
 
 
-def evaluate(checkpoint: Path, sheet_file: Path | None, folder: Path | None, short: bool = False, json_file: Path | None = None) -> None:
+def evaluate(
+    checkpoint: Path, sheet_file: Path | None, folder: Path | None, short: bool = False, json_file: Path | None = None, only: str = ""
+) -> None:
     """Measure and print each row as it comes; the table so far is always in `json_file`."""
     began = time.monotonic()
     made: list[Row] = []
     sheet: list[Pictures] = []
     with open_studio(checkpoint) as studio:
         where = torch.cuda.get_device_name() if studio.device.device.type == "cuda" else f"CPU ({platform.machine()})"
-        for row in rows(studio, sheet, folder, short):
+        for row in rows(studio, sheet, folder, short, only):
             made.append(row)
             print(line(row), flush=True)
             if json_file is not None:
@@ -280,7 +291,7 @@ def evaluate(checkpoint: Path, sheet_file: Path | None, folder: Path | None, sho
                 facts["seconds"] = str(round(time.monotonic() - began))
                 table = [{**asdict(row), "passed": row.passed} for row in made]
                 json_file.write_text(json.dumps({**facts, "rows": table}, indent=1) + "\n")
-    if sheet_file is not None:
+    if sheet_file is not None and sheet:
         save_sheet(sheet_file, sheet)
 
 
@@ -298,8 +309,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a sheet of pictures to this file")
     parser.add_argument("--extras", type=Path, help="the folder of LoRA and ControlNet, to measure them too")
     parser.add_argument("--short", action="store_true", help="leave out the rows of samplers and schedulers")
+    parser.add_argument("--only", default="", help="only the rows of samplers and schedulers whose name has this in it")
     given = parser.parse_args()
-    evaluate(given.checkpoint, given.sheet, given.extras, given.short, given.json)
+    evaluate(given.checkpoint, given.sheet, given.extras, given.short, given.json, given.only)
 
 
 if __name__ == "__main__":

@@ -88,15 +88,17 @@ def inpaint() -> Prompt:
 
 
 def areas() -> Prompt:
-    """A prompt for each half of the picture."""
-    prompt = _beginning("a yellow star on a black background", negative="")
-    prompt["5"] = node("CLIPTextEncode", "Right prompt", text="a green triangle on a black background", clip=["1", 1])
+    """A prompt for each half of the picture, over one for the whole."""
+    prompt = _beginning("a yellow star left of a green triangle on a black background", negative="")
     half = {"width": SIDE // 2, "height": SIDE, "y": 0, "strength": 1.0}
-    prompt["6"] = node("ConditioningSetArea", "Left half", conditioning=["2", 0], x=0, **half)
-    prompt["7"] = node("ConditioningSetArea", "Right half", conditioning=["5", 0], x=SIDE // 2, **half)
-    prompt["8"] = node("ConditioningCombine", "Both", conditioning_1=["6", 0], conditioning_2=["7", 0])
-    prompt["9"] = _sampler(["1", 0], ["8", 0], ["3", 0], ["4", 0], 5)
-    return _ending(prompt, "9", "starter/areas", 10)
+    for first, words, x in ((5, "a yellow star on a black background", 0), (7, "a green triangle on a black background", SIDE // 2)):
+        side = "Right" if x else "Left"
+        prompt[str(first)] = node("CLIPTextEncode", f"{side} prompt", text=words, clip=["1", 1])
+        prompt[str(first + 1)] = node("ConditioningSetArea", f"{side} half", conditioning=[str(first), 0], x=x, **half)
+    prompt["9"] = node("ConditioningCombine", "Both halves", conditioning_1=["6", 0], conditioning_2=["8", 0])
+    prompt["10"] = node("ConditioningCombine", "And the whole", conditioning_1=["9", 0], conditioning_2=["2", 0])
+    prompt["11"] = _sampler(["1", 0], ["10", 0], ["3", 0], ["4", 0], 5)
+    return _ending(prompt, "11", "starter/areas", 12)
 
 
 def edges_and_style() -> Prompt:
@@ -104,7 +106,7 @@ def edges_and_style() -> Prompt:
     prompt = _beginning("a white star in the bottom right on a black background")
     prompt["5"] = _sampler(["1", 0], ["2", 0], ["3", 0], ["4", 0], 6)
     prompt["6"] = node("VAEDecode", "Decode the first", samples=["5", 0], vae=["1", 2])
-    prompt["7"] = node("Canny", "Edges", image=["6", 0], low_threshold=0.3, high_threshold=0.6)
+    prompt["7"] = node("Canny", "Edges", image=["6", 0], low_threshold=0.1, high_threshold=0.2)
     prompt["8"] = node("ControlNetLoader", "ControlNet", control_net_name="starter_edges_controlnet.safetensors")
     prompt["9"] = node("CLIPTextEncode", "Second prompt", text="a cyan shape on a blue background, neon style", clip=["1", 1])
     steered = {"positive": ["9", 0], "negative": ["3", 0], "control_net": ["8", 0], "image": ["7", 0]}

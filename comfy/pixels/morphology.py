@@ -68,7 +68,7 @@ def luma(image: torch.Tensor) -> torch.Tensor:
 def canny(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """Edges after Canny 1986: Gaussian 5 x 5 (sigma 1), Sobel, thinning along the gradient, hysteresis.
 
-    low, high  thresholds on the gradient's length, for pictures in 0..1
+    low, high  thresholds on the length of the Sobel gradient, not divided by its weights, for pictures in 0..1
     Returns (b, h, w, 3) of 0 and 1: weak edges stay when a chain of edges joins them to a strong one.
     """
     if high < low:
@@ -78,7 +78,7 @@ def canny(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
     gauss = torch.exp(-(ramp**2) / 2)
     gauss = (gauss / gauss.sum()).to(grey)
     smooth = F.conv2d(F.pad(grey, (2, 2, 2, 2), "replicate"), (gauss[:, None] * gauss)[None, None])
-    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(smooth) / 8
+    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(smooth)
     around = F.pad(smooth, (1, 1, 1, 1), "replicate")
     dx, dy = F.conv2d(around, sobel[None, None]), F.conv2d(around, sobel.T[None, None])
     length = torch.sqrt(dx * dx + dy * dy + 1e-6)

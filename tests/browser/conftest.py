@@ -30,7 +30,7 @@ COUNT_EVENTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with two lanes and previews, whose one user has been here before."""
     if CHROMIUM is None:
@@ -88,7 +88,7 @@ class Window:
         self.page.get_by_role("button", name="Run", exact=True).click()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: as long as it lives this thread has a running event loop, and no other test may start one
 def _window(browser_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     from playwright.sync_api import sync_playwright
 

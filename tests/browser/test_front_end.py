@@ -32,7 +32,7 @@ def test_the_default_workflow_shows_progress_and_its_picture(window: Window, bro
     window.run()
     window.until_seen("execution_success")
     assert window.page.evaluate("() => window.seen.progress.map((step) => [step.value, step.max])") == [[1, 3], [2, 3], [3, 3]]
-    assert window.count("b_preview_with_metadata") == 3
+    assert window.count("b_preview_with_metadata") in (2, 3)  # the first step, the last, and those between that a clock lets through
     window.page.wait_for_function("() => app.graph._nodes.find((node) => node.type === 'SaveImage').imgs?.[0]?.naturalWidth === 128")
     assert window.count("execution_error") == 0
     (record,) = browser_site.get("/history").json().values()

@@ -106,7 +106,7 @@ def edges_and_style() -> Prompt:
     prompt = _beginning("a white star in the bottom right on a black background")
     prompt["5"] = _sampler(["1", 0], ["2", 0], ["3", 0], ["4", 0], 6)
     prompt["6"] = node("VAEDecode", "Decode the first", samples=["5", 0], vae=["1", 2])
-    prompt["7"] = node("Canny", "Edges", image=["6", 0], low_threshold=0.1, high_threshold=0.2)
+    prompt["7"] = node("Canny", "Edges", image=["6", 0], low_threshold=0.4, high_threshold=0.8)
     prompt["8"] = node("ControlNetLoader", "ControlNet", control_net_name="starter_edges_controlnet.safetensors")
     prompt["9"] = node("CLIPTextEncode", "Second prompt", text="a cyan shape on a blue background, neon style", clip=["1", 1])
     steered = {"positive": ["9", 0], "negative": ["3", 0], "control_net": ["8", 0], "image": ["7", 0]}

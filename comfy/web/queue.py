@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -20,25 +20,40 @@ if TYPE_CHECKING:
     from server import PromptServer
 
 
-def join_rows(rows: Iterable[JobRow]) -> bytes:
-    """A JSON array of jobs, from the JSON that each was given when it was accepted."""
-    return b"[" + b", ".join(row.json for row in rows) + b"]"
+def _rows(rows: Iterable[JobRow]) -> Iterator[bytes]:
+    """A JSON array of jobs in pieces, from the JSON that each was given when it was accepted."""
+    yield b"["
+    for i, row in enumerate(rows):
+        if i:
+            yield b", "
+        yield row.json
+    yield b"]"
+
+
+def _queue(running: Iterable[JobRow], pending: Iterable[JobRow], more: dict[str, Any] | None = None) -> Iterator[bytes]:
+    """`{"queue_running": […], "queue_pending": […], …more}` in pieces, for one join: a long queue is copied once."""
+    yield b'{"queue_running": '
+    yield from _rows(running)
+    yield b', "queue_pending": '
+    yield from _rows(pending)
+    yield b", " + jsonio.dump_bytes(more)[1:] if more else b"}"
 
 
 def queue_json(running: Iterable[JobRow], pending: Iterable[JobRow], more: dict[str, Any] | None = None) -> bytes:
     """`{"queue_running": […], "queue_pending": […], …more}`."""
-    tail = jsonio.dump_bytes(more)[1:] if more else b"}"
-    return b'{"queue_running": ' + join_rows(running) + b', "queue_pending": ' + join_rows(pending) + (b", " if more else b"") + tail
+    return b"".join(_queue(running, pending, more))
 
 
 def all_queues(views: list[LaneView], details: bool) -> bytes:
     """The answer of `/queue/all`; without details the jobs themselves are left out."""
-    queues = []
-    for view in views:
+    pieces = [b'{"queues": [']
+    for i, view in enumerate(views):
         facts = lane_facts(view)
-        queues.append(queue_json(view.running, view.pending, facts) if details else jsonio.dump_bytes(facts))
+        pieces.append(b", " if i else b"")
+        pieces.extend(_queue(view.running, view.pending, facts) if details else (jsonio.dump_bytes(facts),))
     totals = {"total_running": sum(view.running_count for view in views), "total_pending": sum(view.pending_count for view in views)}
-    return b'{"queues": [' + b", ".join(queues) + b"], " + jsonio.dump_bytes(totals)[1:]
+    pieces.append(b"], " + jsonio.dump_bytes(totals)[1:])
+    return b"".join(pieces)
 
 
 async def _tolerant_body(request: web.Request) -> dict[str, Any]:

@@ -49,9 +49,11 @@ def read_embedding(path: str, key: str) -> Tensor:
     """The rows (n, width) of one file for the text encoder `key`. Raises WeightFileInvalid."""
     loaded: Any
     if path.lower().endswith(tuple(SAFETENSORS_SUFFIXES)):
-        open_index(path)  # refuses a header that lies
+        index = open_index(path)  # refuses a header that lies
         with open(path, "rb") as file:
-            loaded = safetensors.torch.load(file.read())
+            found = safetensors.torch.load(file.read())
+        # the library gives tensors in an order of chance; which comes first decides the rows, so it is the file's
+        loaded = {name: found[name] for name in sorted(index.tensors, key=lambda name: index.tensors[name].start)}
     else:
         loaded = load_pickle(path)
     rows = _rows(loaded, key)

@@ -189,6 +189,7 @@ async def _serve(house: House) -> int:
         gc.freeze()  # what lives from here on for good need not be walked again: a full collection stalls every lane
         notify.ready(f"{len(house.contexts)} lanes take jobs on port {house.server.port}")
         await stopping.wait()
+        house.scheduler.drain()  # before anyone hears of it: a job that starts now would have to be waited for
         notify.stopping(house.config.drain_s)
         log.info("Stopping: running prompts have %gs to finish", house.config.drain_s)
     finally:

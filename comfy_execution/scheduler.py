@@ -100,15 +100,19 @@ class Scheduler:
         self.accepting = True
         return len(jobs)
 
+    def drain(self) -> None:
+        """From now on take no prompt and start no job; what runs goes on. `close` does the rest."""
+        self._closing, self.accepting = True, False
+        for lane in self._lanes:
+            lane.queue.close()
+
     def close(self, deadline_s: float, saved: Path | None = None) -> bool:
         """Take no more prompts, let running jobs finish within the deadline, and write the waiting ones to `saved`.
 
         A job that outlasts the deadline is stopped, written too, and runs again at the next start.
         Returns whether every lane's thread ended. Waits; call it off the event loop.
         """
-        self._closing, self.accepting = True, False
-        for lane in self._lanes:
-            lane.queue.close()
+        self.drain()
         self._save(saved, [])  # at once: a supervisor may lose its patience
         until = time.monotonic() + deadline_s
         for lane in self._lanes:

@@ -202,7 +202,7 @@ def test_a_fatal_error_fails_every_lane_ends_running_jobs_and_keeps_waiting_ones
             house.send("late")
         with pytest.raises(LaneStateError):
             house.scheduler.pause(0, False)
-    assert [name for name, _ in house.script.ran] == ["innocent", "guilty"]
+    assert sorted(name for name, _ in house.script.ran) == ["guilty", "innocent"]  # two lanes: either may begin
     assert house.store.row("innocent") is None
 
 
